@@ -69,6 +69,9 @@ refuses "unknown TORCH_BACKEND" "TORCH_BACKEND is 'tpu': allowed are cpu and cud
 output=$(without_torchsharp LIBTORCH=/nowhere "$work/copy/run.sh" 2>&1)
 grep -q '>subset<' "$work/copy/TorchSource.props"
 outcome $(( ! $? )) "a feed without TorchSharp chooses the subset and is remembered" "$output"
+refuses "packing without TorchSharp" "Packing needs TorchSharp .*, and the package feed has none: give a feed that has it" \
+  without_torchsharp "$work/copy/eng/pack.sh"
+refuses "packing with a feed that is not there" "'/no/feed' is neither a folder nor an address: give" "$work/copy/eng/pack.sh" /no/feed
 
 # Machines that lack tools: a PATH with what the scripts need and nothing else.
 mkdir "$work/bin" "$work/none" && printf '#!/bin/sh\necho "E: no such package"\nexit 100\n' >"$work/apt-get" && chmod 755 "$work/apt-get"

@@ -1,0 +1,76 @@
+// Lists a package made by eng/pack.sh and checks what is in it: dotnet run eng/package/CheckPackage.cs -- FILE.nupkg
+#:property PublishAot=false
+using System.IO.Compression;
+using System.Reflection.Metadata;
+using System.Xml.Linq;
+
+var package = args[0];
+var symbols = Path.ChangeExtension(package, ".snupkg");
+var faults = new List<string>();
+void Expect(bool condition, string fault)
+{
+    if (!condition)
+        faults.Add(fault);
+}
+
+static string[] Files(ZipArchive archive) =>
+    [.. archive.Entries.Select(entry => entry.FullName)
+        .Where(name => !name.StartsWith("_rels/") && !name.StartsWith("package/") && name != "[Content_Types].xml")
+        .Order(StringComparer.Ordinal)];
+
+void List(string file, ZipArchive archive, string[] wanted)
+{
+    Console.WriteLine(Path.GetFileName(file));
+    foreach (var name in Files(archive))
+        Console.WriteLine($"  {archive.GetEntry(name)!.Length,9} {name}");
+    Expect(Files(archive).SequenceEqual(wanted), $"{Path.GetFileName(file)} should hold exactly {string.Join(", ", wanted)}");
+}
+
+string[] frameworks = ["net10.0", "net8.0"];
+using var main = ZipFile.OpenRead(package);
+List(package, main, ["InfiniAttention.nuspec", "README.md",
+    .. frameworks.SelectMany(framework => new[] { $"lib/{framework}/InfiniAttention.dll", $"lib/{framework}/InfiniAttention.xml" })]);
+using var debug = ZipFile.OpenRead(symbols);
+List(symbols, debug, ["InfiniAttention.nuspec", .. frameworks.Select(framework => $"lib/{framework}/InfiniAttention.pdb")]);
+
+using var nuspec = main.GetEntry("InfiniAttention.nuspec")!.Open();
+var metadata = XDocument.Load(nuspec).Root!.Elements().Single();
+XElement? Element(string name) => metadata.Elements().SingleOrDefault(element => element.Name.LocalName == name);
+Console.WriteLine(metadata);
+Expect(Element("license") is { Value: "MIT" } license && (string?)license.Attribute("type") == "expression", "the license is not the expression MIT");
+Expect(Element("readme")?.Value == "README.md", "the readme is not README.md");
+Expect((string?)Element("repository")?.Attribute("type") == "git", "there is no git repository in the metadata");
+Expect(((string?)Element("repository")?.Attribute("commit"))?.Length == 40, "the repository has no commit");
+var groups = Element("dependencies")?.Elements().ToArray() ?? [];
+Expect(groups.Length == frameworks.Length, $"there are {groups.Length} groups of dependencies for {frameworks.Length} frameworks");
+foreach (var group in groups)
+    Expect(group.Elements().Select(dependency => (string?)dependency.Attribute("id")).SequenceEqual(["TorchSharp"]),
+        $"the dependencies of {(string?)group.Attribute("targetFramework")} are not TorchSharp alone");
+
+// Source Link needs the address of the repository, which a clone without a remote does not know.
+if (Element("repository")?.Attribute("url") is null)
+    Console.WriteLine("No remote is configured: the package names no repository address and has no Source Link.");
+else
+    foreach (var framework in frameworks)
+        Expect(SourceLink($"lib/{framework}/InfiniAttention.pdb") is not null, $"the symbols of {framework} have no Source Link");
+
+foreach (var fault in faults)
+    Console.Error.WriteLine($"FAULT: {fault}");
+return faults.Count == 0 ? 0 : 1;
+
+string? SourceLink(string entry)
+{
+    var sourceLink = new Guid("CC110556-A091-4D38-9FEC-25AB9A351A6A");
+    using var pdb = new MemoryStream();
+    using (var stream = debug.GetEntry(entry)!.Open())
+        stream.CopyTo(pdb);
+    pdb.Position = 0;
+    using var provider = MetadataReaderProvider.FromPortablePdbStream(pdb);
+    var reader = provider.GetMetadataReader();
+    var found = reader.CustomDebugInformation.Select(reader.GetCustomDebugInformation)
+        .Where(information => reader.GetGuid(information.Kind) == sourceLink)
+        .Select(information => System.Text.Encoding.UTF8.GetString(reader.GetBlobBytes(information.Value)))
+        .FirstOrDefault();
+    Console.WriteLine($"Source Link in {entry}: {found ?? "none"}");
+    return found;
+}
