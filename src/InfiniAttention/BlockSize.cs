@@ -1,0 +1,21 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>How many segments go through the layer at once, where the options leave it open.</summary>
+/// <remarks>
+/// On a CPU a block's temporaries should stay near the cache; on a GPU the number of launches costs, and memory is the
+/// limit. Measured in docs/performance.md.
+/// </remarks>
+internal static class BlockSize
+{
+    private const long CpuTokens = 4096;
+    private const long GpuTokens = 65536;
+
+    public static long Segments(InfiniAttentionOptions options, Tensor x)
+    {
+        var tokens = options.BlockTokens ?? (x.device_type == DeviceType.CPU ? CpuTokens : GpuTokens);
+        return Math.Max(1, tokens / (x.shape[0] * options.SegmentLength));
+    }
+}

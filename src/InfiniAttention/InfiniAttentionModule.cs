@@ -1,0 +1,270 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>
+/// The Infini-attention layer (Munkhdalai, Faruqui, Gopal, arXiv 2404.07143): causal attention inside segments of N tokens,
+/// a compressive memory of all segments before, and a learned gate that mixes the two for each head.
+/// </summary>
+/// <remarks>
+/// B batch, T tokens, D model width, H query heads, G key/value heads, R = H/G query heads of each, K key width, V value
+/// width, N segment length, S segments. Parameters are <c>q_proj</c>, <c>k_proj</c>, <c>v_proj</c>, <c>o_proj</c> and <c>gate</c>.
+/// M and z are float32 whatever the layer's type, float64 in a float64 layer. In evaluation any number of threads may share a layer.
+/// </remarks>
+public sealed class InfiniAttentionModule : nn.Module<Tensor, Tensor>
+{
+    private readonly Linear q_proj;
+    private readonly Linear k_proj;
+    private readonly Linear v_proj;
+    private readonly Linear o_proj;
+    private readonly Parameter gate;
+    private readonly RotaryEmbedding? rotary;
+
+    /// <summary>Creates the layer with TorchSharp's default initialisation of its projections.</summary>
+    /// <param name="options">Shape and rules.</param>
+    /// <param name="device">Where the parameters are created; default: TorchSharp's default device.</param>
+    /// <param name="dtype">float32, float64, bfloat16 or float16; default: TorchSharp's default type.</param>
+    /// <exception cref="ArgumentException">The options describe no layer, or the type is not floating point; the message says what is allowed.</exception>
+    public InfiniAttentionModule(InfiniAttentionOptions options, Device? device = null, ScalarType? dtype = null)
+        : base(nameof(InfiniAttentionModule))
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        options.Validate();
+        var type = dtype ?? get_default_dtype();
+        if (!Describe.IsFloating(type))
+        {
+            throw new ArgumentException($"dtype is {type}; it must be Float32, Float64, BFloat16 or Float16.", nameof(dtype));
+        }
+
+        Options = options;
+        var (queryWidth, keyWidth, valueWidth) = (options.NumHeads * options.KeyWidth, options.KeyValueHeads * options.KeyWidth, options.KeyValueHeads * options.ValueWidth);
+        q_proj = nn.Linear(options.EmbedDim, queryWidth, options.Bias, device, type);
+        k_proj = nn.Linear(options.EmbedDim, keyWidth, options.Bias, device, type);
+        v_proj = nn.Linear(options.EmbedDim, valueWidth, options.Bias, device, type);
+        o_proj = nn.Linear(options.NumHeads * options.ValueWidth, options.EmbedDim, options.Bias, device, type);
+        gate = new Parameter(full([options.NumHeads], options.GateInit, type, device));
+        gate.DetachFromDisposeScope();
+        rotary = options.Rotary is { } rotaryOptions ? new RotaryEmbedding(rotaryOptions, options.KeyWidth, options.SegmentLength) : null;
+        RegisterComponents();
+    }
+
+    /// <summary>The options the layer was made with.</summary>
+    public InfiniAttentionOptions Options { get; }
+
+    /// <summary>beta of each head, (H). The memory's share of a head's output is sigmoid(beta), equation 10.</summary>
+    public Parameter Gate => gate;
+
+    /// <summary>Attends x from an empty memory, or continues the stream of the active <see cref="SegmentStreamer"/>.</summary>
+    /// <param name="x">(B, T, D)</param>
+    /// <returns>(B, T, D)</returns>
+    /// <exception cref="ArgumentException">x has another shape, type or device than the layer takes; nothing was computed or changed.</exception>
+    public override Tensor forward(Tensor x) => forward(x, null);
+
+    /// <summary>Attends x from an empty memory, or continues the stream of the active <see cref="SegmentStreamer"/>.</summary>
+    /// <param name="x">(B, T, D)</param>
+    /// <param name="info">What is known of each token; null: what the active streamer says, or nothing.</param>
+    /// <returns>(B, T, D)</returns>
+    /// <exception cref="ArgumentException">x or info has another shape, type or device than the layer takes; nothing was computed or changed.</exception>
+    public Tensor forward(Tensor x, TokenInfo? info) => Run(null, x, info, StateUse.None).Output;
+
+    /// <summary>Attends x, continuing from a state, and returns the state after it. The given state stays valid.</summary>
+    /// <param name="state">A state of this layer, or of one with the same options; null for an empty one.</param>
+    /// <param name="x">(B, T, D)</param>
+    /// <param name="info">What is known of each token.</param>
+    /// <returns>The output, (B, T, D), and the state after x, to be disposed of by the caller.</returns>
+    /// <exception cref="ArgumentException">An argument has another shape, type or device than the layer takes; nothing was computed or changed.</exception>
+    /// <exception cref="ObjectDisposedException">The state was disposed of.</exception>
+    public (Tensor Output, MemoryState State) ForwardFrom(MemoryState? state, Tensor x, TokenInfo? info = null)
+    {
+        var (output, after) = Run(state, x, info, StateUse.Return);
+        return (output, after!);
+    }
+
+    internal (Tensor Output, MemoryState? State) Run(MemoryState? state, Tensor x, TokenInfo? info, StateUse use)
+    {
+        Check(state, x, info);
+        using var scope = NewDisposeScope();
+        var tokens = x.shape[1];
+        var memory = state is null ? EmptyMemoryOf(x) : new LayerMemory(state.Memory, state.Normalizer, state.Open, state.Position);
+        var blockSegments = BlockSize.Segments(Options, x);
+        var outputs = new List<Tensor>();
+        for (long start = 0, length; start < tokens; start += length)
+        {
+            var segments = StretchOf(memory.Position, tokens - start, blockSegments, out length);
+            var stretch = length == tokens ? x : x.narrow(1, start, length);
+            var marks = length == tokens ? info : info?.Narrow(start, length);
+            var isLast = start + length == tokens;
+            outputs.Add(Attend(stretch, marks, segments, ref memory, use, length == tokens, isLast));
+        }
+
+        var output = outputs.Count == 1 ? outputs[0] : cat(outputs, 1);
+        return (output.MoveToOuterDisposeScope(), use == StateUse.None ? null : memory.ToState(state, use));
+    }
+
+    /// <summary>The next tokens to go through at once: the rest of the open segment, whole segments, or the beginning of one.</summary>
+    /// <returns>In how many segments they lie.</returns>
+    private long StretchOf(long position, long remaining, long blockSegments, out long length)
+    {
+        var n = Options.SegmentLength;
+        var open = position % n;
+        var segments = open == 0 ? Math.Clamp(remaining / n, 1, blockSegments) : 1;
+        length = Math.Min((segments * n) - open, remaining);
+        return segments;
+    }
+
+    /// <summary>The layer as in the paper, for tokens of whole segments or of (a part of) one.</summary>
+    private Tensor Attend(Tensor x, TokenInfo? info, long segments, ref LayerMemory memory, StateUse use, bool isWholeCall, bool isLast)
+    {
+        using var scope = NewDisposeScope();
+        var stateType = memory.M.dtype;
+        var n = x.shape[1] / segments;
+        var offset = memory.Position % Options.SegmentLength;
+
+        var q = Heads(q_proj.call(x), segments, Options.QueriesPerKey);            // (S, B, G, R, n, K)
+        var k = Heads(k_proj.call(x), segments, 1).squeeze(3);                     // (S, B, G, n, K)
+        var v = Heads(v_proj.call(x), segments, 1).squeeze(3);                     // (S, B, G, n, V)
+        var (localQ, localK) = rotary is null ? (q, k) : (rotary.Rotate(q, offset), rotary.Rotate(k, offset));
+        var tokens = memory.With(new(k, localK, v, SegmentMarks.From(info, segments, stateType)), Options.SegmentLength, use);
+
+        // Equation 6: A_dot = softmax(Q K^T / sqrt(K)) V
+        var attended = LocalAttention.Attend(localQ, tokens.LocalKeys, tokens.Values, tokens.Marks, training ? Options.Dropout : 0);
+
+        // Equations 8 and 9: what is in the memory before each segment, and after the last
+        var isWhole = tokens.Length == Options.SegmentLength;
+        var isNeeded = segments > 1 || use != StateUse.None || !isLast;
+        var memories = isWhole && isNeeded
+            ? CompressiveMemory.Scan(Options, memory.M, memory.Z, CompressiveMemory.FeatureMap(As(tokens.Keys, stateType)), As(tokens.Values, stateType), tokens.Marks)
+            : memory.Unchanged();
+
+        Tensor mixed;
+        if (segments == 1 && memory.Position < Options.SegmentLength && !is_grad_enabled())
+        {
+            mixed = WithEmptyMemory(attended);
+        }
+        else
+        {
+            // Equation 7: A_mem = sigma(Q) M / (sigma(Q) z)
+            var (numerator, denominator) = CompressiveMemory.Retrieve(CompressiveMemory.FeatureMap(As(q, stateType)), memories.Before, memories.NormalizerBefore);
+
+            // Equation 10: A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot
+            mixed = Mix(As(attended, stateType), numerator, denominator, tokens.Marks.SeesMemory(n));
+        }
+
+        var output = o_proj.call(Merge(As(mixed, x.dtype)));
+        memory = memory.After(tokens, memories, n * segments, isWhole, use, isWholeCall);
+        return output.MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Equation 10. A query that finds nothing in memory takes A_dot alone, or counts A_mem as 0, as the options say.</summary>
+    /// <param name="attended">A_dot, (S, B, G, R, n, V)</param>
+    /// <param name="numerator">sigma(Q) M, (S, B, G, R, n, V)</param>
+    /// <param name="denominator">sigma(Q) z, (S, B, G, R, n, 1)</param>
+    /// <param name="seesMemory">(S, B, n) bool: false after a document start; null for all true.</param>
+    private Tensor Mix(Tensor attended, Tensor numerator, Tensor denominator, Tensor? seesMemory)
+    {
+        using var scope = NewDisposeScope();
+        var found = denominator > 0;
+        if (seesMemory is not null)
+        {
+            found &= seesMemory.view(seesMemory.shape[0], seesMemory.shape[1], 1, 1, -1, 1);
+        }
+
+        var share = GateShare(attended.dtype);                                     // (G, R, 1, 1)
+        var foundShare = share * found.to(attended.dtype);
+        var localShare = 1 - (Options.EmptyMemory == EmptyMemory.LocalOnly ? foundShare : share);
+        return (attended * localShare).addcmul_(numerator, foundShare / denominator.masked_fill(~found, 1), 1).MoveToOuterDisposeScope();
+    }
+
+    private Tensor WithEmptyMemory(Tensor attended) => Options.EmptyMemory == EmptyMemory.LocalOnly
+        ? attended
+        : attended * (1 - GateShare(attended.dtype));
+
+    /// <summary>sigmoid(beta), (G, R, 1, 1).</summary>
+    private Tensor GateShare(ScalarType type) => As(gate, type).sigmoid().view(Options.KeyValueHeads, Options.QueriesPerKey, 1, 1);
+
+    /// <summary>(B, S*n, G*R*W) -> (S, B, G, R, n, W)</summary>
+    private Tensor Heads(Tensor projected, long segments, long queriesPerKey) => projected
+        .view(projected.shape[0], segments, projected.shape[1] / segments, Options.KeyValueHeads, queriesPerKey, -1)
+        .permute(1, 0, 3, 4, 2, 5).contiguous();
+
+    /// <summary>(S, B, G, R, n, V) -> (B, S*n, H*V)</summary>
+    private static Tensor Merge(Tensor heads) => heads
+        .permute(1, 0, 4, 2, 3, 5).reshape(heads.shape[1], heads.shape[0] * heads.shape[4], -1);
+
+    private static Tensor As(Tensor tensor, ScalarType type) => tensor.dtype == type ? tensor : tensor.to(type);
+
+    private LayerMemory EmptyMemoryOf(Tensor x)
+    {
+        var (batch, type) = (x.shape[0], x.dtype == ScalarType.Float64 ? ScalarType.Float64 : ScalarType.Float32);
+        return new(
+            zeros([batch, Options.KeyValueHeads, Options.KeyWidth, Options.ValueWidth], type, x.device),
+            zeros([batch, Options.KeyValueHeads, Options.KeyWidth], type, x.device),
+            null, 0);
+    }
+
+    /// <summary>Throws for an argument the layer does not take, before anything is computed.</summary>
+    private void Check(MemoryState? state, Tensor x, TokenInfo? info)
+    {
+        ArgumentNullException.ThrowIfNull(x);
+        if (x.dim() != 3 || x.shape[2] != Options.EmbedDim || x.shape[0] < 1 || x.shape[1] < 1)
+        {
+            throw new ArgumentException($"x has shape {Describe.Shape(x)}; it must be (B, T, D) with at least one row and one token, and D = {Options.EmbedDim}.", nameof(x));
+        }
+
+        var weight = q_proj.weight!;
+        if (x.dtype != weight.dtype)
+        {
+            throw new ArgumentException($"x has type {x.dtype}; it must be {weight.dtype}, like the layer.", nameof(x));
+        }
+
+        if (!Describe.Same(x.device, weight.device))
+        {
+            throw new ArgumentException($"x is on {x.device}; it must be on {weight.device}, like the layer.", nameof(x));
+        }
+
+        info?.Validate(x.shape[0], x.shape[1], x.device);
+        if (state is not null)
+        {
+            state.ThrowIfDisposed();
+            long[] expected = [x.shape[0], Options.KeyValueHeads, Options.KeyWidth, Options.ValueWidth];
+            var stateType = x.dtype == ScalarType.Float64 ? ScalarType.Float64 : ScalarType.Float32;
+            if (!state.Memory.shape.SequenceEqual(expected))
+            {
+                throw new ArgumentException($"state has a memory of shape {Describe.Shape(state.Memory)}; it must be (B, G, K, V) = ({string.Join(", ", expected)}).", nameof(state));
+            }
+
+            if (state.Memory.dtype != stateType)
+            {
+                throw new ArgumentException($"state has type {state.Memory.dtype}; it must be {stateType} for an input of type {x.dtype}.", nameof(state));
+            }
+
+            if (!Describe.Same(state.Memory.device, x.device))
+            {
+                throw new ArgumentException($"state is on {state.Memory.device}; it must be on {x.device}, like x: move it with To.", nameof(state));
+            }
+
+            if ((state.Open?.Length ?? 0) != state.Position % Options.SegmentLength)
+            {
+                throw new ArgumentException($"state stands at position {state.Position} with {state.Open?.Length ?? 0} tokens in its open segment; it is not of a layer whose SegmentLength is {Options.SegmentLength}.", nameof(state));
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            q_proj.Dispose();
+            k_proj.Dispose();
+            v_proj.Dispose();
+            o_proj.Dispose();
+            gate.Dispose();
+            rotary?.Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
+}

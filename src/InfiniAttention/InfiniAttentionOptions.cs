@@ -1,0 +1,145 @@
+namespace InfiniAttention;
+
+/// <summary>How a segment is written to the compressive memory.</summary>
+public enum MemoryUpdate
+{
+    /// <summary>M grows by sigma(K)^T V (equation 8 of the paper).</summary>
+    Linear,
+
+    /// <summary>What the keys already retrieve is subtracted from the values first (equation 9 of the paper).</summary>
+    Delta,
+}
+
+/// <summary>By which normaliser the delta rule divides what a segment's keys retrieve before it is subtracted.</summary>
+public enum DeltaNormalizer
+{
+    /// <summary>
+    /// z before the segment, as the paper has it. A segment that writes more than twice what the memory holds (a short
+    /// first commit before a long segment, say) overshoots: see docs/numerics.md.
+    /// </summary>
+    BeforeSegment,
+
+    /// <summary>
+    /// z after the segment. No longer the paper's rule, but one that never overshoots: the matrix subtracted has all
+    /// its eigenvalues between 0 and 1, however much is written at once.
+    /// </summary>
+    AfterSegment,
+}
+
+/// <summary>What a row outputs while nothing is in its memory.</summary>
+public enum EmptyMemory
+{
+    /// <summary>The local attention, ungated: a converted model is unchanged up to its first segment boundary.</summary>
+    LocalOnly,
+
+    /// <summary>The gated mixture with a memory read-out of 0.</summary>
+    Gated,
+}
+
+/// <summary>Which elements of a head form the pairs that a rotary embedding turns.</summary>
+public enum RotaryPairing
+{
+    /// <summary>Element i with element i + K/2 (GPT-NeoX, Hugging Face's LLaMA).</summary>
+    Halves,
+
+    /// <summary>Element 2i with element 2i + 1 (the original LLaMA weights, GPT-J).</summary>
+    Interleaved,
+}
+
+/// <summary>A rotary position embedding of the local attention's queries and keys; the memory is without position.</summary>
+/// <param name="Theta">Base of the frequencies, greater than 0.</param>
+/// <param name="Pairing">Which elements form pairs.</param>
+public sealed record RotaryOptions(double Theta = 10000.0, RotaryPairing Pairing = RotaryPairing.Halves);
+
+/// <summary>The shape and the rules of an <see cref="InfiniAttentionModule"/>.</summary>
+public sealed record InfiniAttentionOptions
+{
+    /// <summary>Model width D: width of input and output.</summary>
+    public required long EmbedDim { get; init; }
+
+    /// <summary>Number of query heads H.</summary>
+    public required long NumHeads { get; init; }
+
+    /// <summary>Segment length N in tokens: the window of the local attention.</summary>
+    public required long SegmentLength { get; init; }
+
+    /// <summary>Number of key/value heads G, each with a memory of its own; divides H. Default: H.</summary>
+    public long? NumKeyValueHeads { get; init; }
+
+    /// <summary>Width K of a query or key head. Default: D / H.</summary>
+    public long? HeadDim { get; init; }
+
+    /// <summary>Width V of a value head. Default: K.</summary>
+    public long? ValueHeadDim { get; init; }
+
+    /// <summary>How segments are written to the memory. Default: <see cref="MemoryUpdate.Linear"/>.</summary>
+    public MemoryUpdate Update { get; init; }
+
+    /// <summary>The normaliser of the delta rule's subtraction. Default: <see cref="DeltaNormalizer.BeforeSegment"/>, the paper's.</summary>
+    public DeltaNormalizer DeltaNormalizer { get; init; }
+
+    /// <summary>What a row outputs while its memory is empty. Default: <see cref="EmptyMemory.LocalOnly"/>.</summary>
+    public EmptyMemory EmptyMemory { get; init; }
+
+    /// <summary>Rotary embedding of the local attention; null for none. K must be even with it.</summary>
+    public RotaryOptions? Rotary { get; init; }
+
+    /// <summary>Whether the four projections have biases. Default: false.</summary>
+    public bool Bias { get; init; }
+
+    /// <summary>Probability, in [0, 1), of dropping a local attention weight in training. Default: 0.</summary>
+    public double Dropout { get; init; }
+
+    /// <summary>Initial beta of every head's gate; the memory's share is sigmoid(beta). Default: 0, half and half.</summary>
+    public double GateInit { get; init; }
+
+    /// <summary>
+    /// Tokens, counted over all rows, that are processed at once; at least one segment of every row is. It bounds temporary
+    /// memory and changes no result. Default: chosen by the device, see docs/performance.md.
+    /// </summary>
+    public long? BlockTokens { get; init; }
+
+    internal long KeyValueHeads => NumKeyValueHeads ?? NumHeads;
+
+    internal long KeyWidth => HeadDim ?? EmbedDim / NumHeads;
+
+    internal long ValueWidth => ValueHeadDim ?? KeyWidth;
+
+    internal long QueriesPerKey => NumHeads / KeyValueHeads;
+
+    /// <summary>Throws an <see cref="ArgumentException"/> for options that describe no layer.</summary>
+    internal void Validate()
+    {
+        AtLeastOne(EmbedDim, nameof(EmbedDim));
+        AtLeastOne(NumHeads, nameof(NumHeads));
+        AtLeastOne(SegmentLength, nameof(SegmentLength));
+        AtLeastOne(NumKeyValueHeads, nameof(NumKeyValueHeads));
+        AtLeastOne(HeadDim, nameof(HeadDim));
+        AtLeastOne(ValueHeadDim, nameof(ValueHeadDim));
+        AtLeastOne(BlockTokens, nameof(BlockTokens));
+        Require(NumHeads % KeyValueHeads == 0, nameof(NumKeyValueHeads), KeyValueHeads, $"a divisor of NumHeads ({NumHeads})");
+        Require(HeadDim is not null || EmbedDim % NumHeads == 0, nameof(NumHeads), NumHeads,
+            $"a divisor of EmbedDim ({EmbedDim}), unless HeadDim is given");
+        Require(Enum.IsDefined(Update), nameof(Update), Update, "Linear or Delta");
+        Require(Enum.IsDefined(DeltaNormalizer), nameof(DeltaNormalizer), DeltaNormalizer, "BeforeSegment or AfterSegment");
+        Require(Enum.IsDefined(EmptyMemory), nameof(EmptyMemory), EmptyMemory, "LocalOnly or Gated");
+        Require(Dropout is >= 0 and < 1, nameof(Dropout), Dropout, "a probability of at least 0 and less than 1");
+        Require(double.IsFinite(GateInit), nameof(GateInit), GateInit, "a finite number");
+        if (Rotary is { } rotary)
+        {
+            Require(KeyWidth % 2 == 0, nameof(HeadDim), KeyWidth, "an even number, because Rotary turns pairs of elements");
+            Require(double.IsFinite(rotary.Theta) && rotary.Theta > 0, nameof(RotaryOptions.Theta), rotary.Theta, "a finite number greater than 0");
+            Require(Enum.IsDefined(rotary.Pairing), nameof(RotaryOptions.Pairing), rotary.Pairing, "Halves or Interleaved");
+        }
+    }
+
+    private static void AtLeastOne(long? value, string name) => Require(value is null or >= 1, name, value, "an integer of at least 1");
+
+    private static void Require(bool holds, string name, object? given, string allowed)
+    {
+        if (!holds)
+        {
+            throw new ArgumentException($"{name} is {given}; it must be {allowed}.", name);
+        }
+    }
+}

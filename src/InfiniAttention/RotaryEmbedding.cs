@@ -1,0 +1,56 @@
+using System.Collections.Concurrent;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>
+/// Rotary position embedding (Su et al., arXiv 2104.09864) for positions 0 to N-1 of a segment. Scores depend on distances
+/// alone, so positions that restart at each segment give the same scores as absolute ones, exact at any position of a stream.
+/// </summary>
+internal sealed class RotaryEmbedding(RotaryOptions options, long width, long segmentLength) : IDisposable
+{
+    // One table for each device and type the layer was used on: it is no weight, and threads share it.
+    private readonly ConcurrentDictionary<(DeviceType, int, ScalarType), Lazy<(Tensor Cos, Tensor Sin)>> tables = new();
+
+    /// <summary>Turns x (…, n, K), whose first token stands at <paramref name="position"/> of its segment.</summary>
+    public Tensor Rotate(Tensor x, long position)
+    {
+        using var scope = NewDisposeScope();
+        var (cos, sin) = tables.GetOrAdd((x.device_type, x.device_index, x.dtype), _ => new(() => CreateTables(x.device, x.dtype))).Value;
+        var n = x.shape[^2];
+        return (x * cos.narrow(0, position, n)).addcmul_(Partner(x), sin.narrow(0, position, n), 1).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Each element's partner in its pair.</summary>
+    private Tensor Partner(Tensor x) => options.Pairing == RotaryPairing.Halves
+        ? x.roll(width / 2, -1)
+        : x.view([.. x.shape[..^1], width / 2, 2]).flip(-1).view(x.shape);
+
+    /// <summary>Cosines, and sines that are negative for the first element of a pair, each (N, K).</summary>
+    private (Tensor Cos, Tensor Sin) CreateTables(Device device, ScalarType type)
+    {
+        using var noInference = inference_mode(false);
+        using var noGrad = no_grad();
+        using var scope = NewDisposeScope();
+        var exponents = arange(0, width / 2, 1, float64) * (-2.0 / width);
+        var angles = arange(0, segmentLength, 1, float64).unsqueeze(-1) * (exponents * Math.Log(options.Theta)).exp().unsqueeze(0);
+        var (cos, sin) = (angles.cos(), angles.sin());
+        var negative = -sin;
+        var (cosines, sines) = options.Pairing == RotaryPairing.Halves
+            ? (cat([cos, cos], -1), cat([negative, sin], -1))
+            : (stack([cos, cos], -1).flatten(-2), stack([negative, sin], -1).flatten(-2));
+        return (cosines.to(type, device).DetachFromDisposeScope(), sines.to(type, device).DetachFromDisposeScope());
+    }
+
+    public void Dispose()
+    {
+        foreach (var table in tables.Values)
+        {
+            table.Value.Cos.Dispose();
+            table.Value.Sin.Dispose();
+        }
+
+        tables.Clear();
+    }
+}
