@@ -27,20 +27,20 @@ internal readonly struct Arg
     /// <summary>Tensors, any of which may be missing.</summary>
     internal static Arg Optionals(Tensor?[] tensors) => new(Tag.OptionalTensorList, 0, tensors);
 
-    public static implicit operator Arg(Tensor? value) => value is null ? default : new(Tag.Tensor, 0, value);
+    public static implicit operator Arg(Tensor? value) => value is null ? None : new(Tag.Tensor, 0, value);
     public static implicit operator Arg(Tensor[] value) => new(Tag.TensorList, 0, value);
     public static implicit operator Arg(long value) => new(Tag.Int, value);
-    public static implicit operator Arg(long? value) => value is null ? default : new(Tag.Int, value.Value);
+    public static implicit operator Arg(long? value) => value is null ? None : new(Tag.Int, value.Value);
     public static implicit operator Arg(double value) => new(Tag.Double, BitConverter.DoubleToInt64Bits(value));
-    public static implicit operator Arg(double? value) => value is null ? default : value.Value;
+    public static implicit operator Arg(double? value) => value is { } given ? (Arg)given : None;
     public static implicit operator Arg(bool value) => new(Tag.Bool, value ? 1 : 0);
-    public static implicit operator Arg(long[]? value) => value is null ? default : new(Tag.IntList, 0, value);
-    public static implicit operator Arg(string? value) => value is null ? default : new(Tag.String, 0, System.Text.Encoding.UTF8.GetBytes(value));
-    public static implicit operator Arg(Scalar? value) => value is null ? default : new(value.Tag, value.Bits);
+    public static implicit operator Arg(long[]? value) => value is null ? None : new(Tag.IntList, 0, value);
+    public static implicit operator Arg(string? value) => value is null ? None : new(Tag.String, 0, System.Text.Encoding.UTF8.GetBytes(value));
+    public static implicit operator Arg(Scalar? value) => value is null ? None : new(value.Tag, value.Bits);
     public static implicit operator Arg(ScalarType value) => new(Tag.Int, (long)value);
-    public static implicit operator Arg(ScalarType? value) => value is null ? default : value.Value;
-    public static implicit operator Arg(Device? value) => value is null ? default : new(Tag.Device, ((long)value.type << 32) | (uint)value.index);
-    public static implicit operator Arg(Generator? value) => value is null ? default : new(Tag.Generator, 0, value);
+    public static implicit operator Arg(ScalarType? value) => value is { } given ? (Arg)given : None;
+    public static implicit operator Arg(Device? value) => value is null ? None : new(Tag.Device, ((long)value.type << 32) | (uint)value.index);
+    public static implicit operator Arg(Generator? value) => value is null ? None : new(Tag.Generator, 0, value);
 
     /// <summary>How many 64-bit words of scratch this argument needs.</summary>
     internal int Words => Tag switch {

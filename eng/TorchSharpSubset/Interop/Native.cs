@@ -1,6 +1,4 @@
-using System.Reflection;
 using System.Runtime.InteropServices;
-using System.Text.RegularExpressions;
 
 namespace TorchSharp.Subset;
 
@@ -24,33 +22,10 @@ internal static unsafe partial class Native
 {
     private const string Library = "TorchSharpSubset";
 
+    /// <summary>libtorch 1.13 starts with one thread.</summary>
     static Native()
     {
-        NativeLibrary.SetDllImportResolver(typeof(Native).Assembly, Resolve);
-        tss_set_threads(Environment.ProcessorCount);
-    }
-
-    /// <summary>
-    /// The library beside the assembly is named after the system it was built on, so that one tree can be built and run on two of them.
-    /// </summary>
-    private static IntPtr Resolve(string name, Assembly assembly, DllImportSearchPath? search)
-    {
-        if (name != Library) return IntPtr.Zero;
-        var file = $"lib{Library}.{SystemName()}.so";
-        var path = Path.Combine(Path.GetDirectoryName(assembly.Location) ?? AppContext.BaseDirectory, file);
-        return File.Exists(path)
-            ? NativeLibrary.Load(path)
-            : throw new DllNotFoundException($"{path} is missing: build the project on this system ({SystemName()}) first.");
-    }
-
-    /// <summary>ID and VERSION_ID of /etc/os-release, as TorchSharpSubset.csproj reads them.</summary>
-    private static string SystemName()
-    {
-        const string Release = "/etc/os-release";
-        var text = File.Exists(Release) ? File.ReadAllText(Release) : "";
-        var id = Regex.Match(text, "(?m)(?<=^ID=\"?)[^\"\\s]+").Value;
-        var version = Regex.Match(text, "(?m)(?<=^VERSION_ID=\"?)[^\"\\s]+").Value;
-        return id + version;
+        if (tss_threads() == 1 && Environment.GetEnvironmentVariable("OMP_NUM_THREADS") is null) tss_set_threads(Environment.ProcessorCount);
     }
 
     /// <summary>The error of the last failed call on this thread, as the exception that TorchSharp throws.</summary>
@@ -82,6 +57,7 @@ internal static unsafe partial class Native
     [DllImport(Library)] [return: MarshalAs(UnmanagedType.U1)] internal static extern bool tss_sizes(IntPtr tensor, long* sizes);
     [DllImport(Library)] [return: MarshalAs(UnmanagedType.U1)] internal static extern bool tss_strides(IntPtr tensor, long* strides);
     [DllImport(Library)] internal static extern IntPtr tss_data(IntPtr tensor);
+    [DllImport(Library)] internal static extern IntPtr tss_from_memory(IntPtr data, long* sizes, long dim, int dtype, IntPtr context, delegate* unmanaged<IntPtr, void> free);
     [DllImport(Library)] [return: MarshalAs(UnmanagedType.U1)] internal static extern bool tss_set_requires_grad(IntPtr tensor, [MarshalAs(UnmanagedType.U1)] bool value);
     [DllImport(Library)] internal static extern IntPtr tss_grad(IntPtr tensor);
     [DllImport(Library)] [return: MarshalAs(UnmanagedType.U1)] internal static extern bool tss_set_grad(IntPtr tensor, IntPtr grad);

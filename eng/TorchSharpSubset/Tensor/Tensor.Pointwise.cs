@@ -123,7 +123,7 @@ public static partial class torch
         public Tensor nan_to_num(double nan = 0d, double? posinf = null, double? neginf = null) => Aten.nan_to_num.Call(this, nan, posinf, neginf);
 
         public Tensor fill_(Scalar value) => Aten.fill__Scalar.CallInPlace(this, value);
-        public Tensor zero_() => Aten.zero_.CallInPlace(this);
+        public Tensor zero_() => Aten.zeros_out.Call(shape, this);   // TorchSharp returns another Tensor of the same memory
         public Tensor copy_(Tensor source, bool nonBlocking = false) => Aten.copy_.CallInPlace(this, source, nonBlocking);
         public Tensor masked_fill(Tensor mask, Scalar value) => Aten.masked_fill_Scalar.Call(this, mask, value);
         public Tensor masked_fill_(Tensor mask, Scalar value) => Aten.masked_fill__Scalar.CallInPlace(this, mask, value);

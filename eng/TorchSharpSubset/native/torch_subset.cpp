@@ -13,6 +13,7 @@
 #include <ATen/core/ivalue.h>
 #include <ATen/core/stack.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <ATen/ops/from_blob.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/variable.h>
@@ -235,6 +236,14 @@ EXPORT bool tss_strides(Handle tensor, int64_t* strides) {
 
 EXPORT void* tss_data(Handle tensor) {
     return guarded<void*>(nullptr, [&] { return tensor->data_ptr(); });
+}
+
+// A tensor over memory of the caller's, who is told by free_memory(context) when it is no longer needed.
+EXPORT Handle tss_from_memory(void* data, const int64_t* sizes, int64_t dim, int32_t dtype, void* context, void (*free_memory)(void*)) {
+    return guarded<Handle>(nullptr, [&] {
+        return release(at::from_blob(data, at::IntArrayRef(sizes, dim), [=](void*) { free_memory(context); },
+                                     at::TensorOptions(static_cast<c10::ScalarType>(dtype))));
+    });
 }
 
 EXPORT bool tss_set_requires_grad(Handle tensor, bool requires_grad) {
