@@ -18,4 +18,11 @@ internal static class BlockSize
         var tokens = options.BlockTokens ?? (x.device_type == DeviceType.CPU ? CpuTokens : GpuTokens);
         return Math.Max(1, tokens / (x.shape[0] * options.SegmentLength));
     }
+
+    /// <summary>Tokens that a stream passes through a whole model at once, a multiple of <paramref name="segmentTokens"/>.</summary>
+    public static long Window(long segmentTokens, Device device)
+    {
+        var tokens = device.type == DeviceType.CPU ? CpuTokens : GpuTokens;
+        return segmentTokens * Math.Max(1, tokens / segmentTokens);
+    }
 }

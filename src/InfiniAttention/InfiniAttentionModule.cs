@@ -67,7 +67,9 @@ public sealed class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     /// <param name="info">What is known of each token; null: what the active streamer says, or nothing.</param>
     /// <returns>(B, T, D)</returns>
     /// <exception cref="ArgumentException">x or info has another shape, type or device than the layer takes; nothing was computed or changed.</exception>
-    public Tensor forward(Tensor x, TokenInfo? info) => Run(null, x, info, StateUse.None).Output;
+    public Tensor forward(Tensor x, TokenInfo? info) => SegmentStreamer.Current is { } stream && stream.Holds(this)
+        ? stream.Advance(this, x, info)
+        : Run(null, x, info, StateUse.None).Output;
 
     /// <summary>Attends x, continuing from a state, and returns the state after it. The given state stays valid.</summary>
     /// <param name="state">A state of this layer, or of one with the same options; null for an empty one.</param>
