@@ -143,4 +143,4 @@ changed_since() {
   cd "$root" && find src tests samples bench eng docs README.md .editorconfig Directory.*.* -newer "$1" 2>/dev/null | head -n 1
 }
 
-build_errors() { grep -E 'error|FATAL' "$1" | sed 's/ \[[^]]*proj\]$//' | sort -u | head -n 20 >&2 || tail -n 20 "$1" >&2; }
+build_errors() { grep -E 'error|FATAL' "$1" | sed -E 's/ \[[^]]*proj(::[^]]*)?\]$//' | sort -u | head -n 20 >&2 || tail -n 20 "$1" >&2; }
