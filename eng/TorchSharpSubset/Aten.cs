@@ -83,6 +83,8 @@ internal static class Aten
     internal static readonly Op dropout_ = new("aten::dropout_");
     internal static readonly Op einsum = new("aten::einsum");
     internal static readonly Op elu = new("aten::elu");
+    internal static readonly Op embedding = new("aten::embedding");
+    internal static readonly Op embedding_renorm_ = new("aten::embedding_renorm_");
     internal static readonly Op empty_like = new("aten::empty_like");
     internal static readonly Op empty_memory_format = new("aten::empty.memory_format");
     internal static readonly Op eq_Scalar = new("aten::eq.Scalar");

@@ -43,6 +43,7 @@ internal static unsafe partial class Native
     [DllImport(Library)] internal static extern void tss_free_list(IntPtr* handles);
 
     [DllImport(Library)] internal static extern void tss_dispose(IntPtr tensor);
+    [DllImport(Library)] internal static extern IntPtr tss_share(IntPtr tensor);
     [DllImport(Library), SuppressGCTransition] internal static extern long tss_dim(IntPtr tensor);
     [DllImport(Library), SuppressGCTransition] internal static extern long tss_numel(IntPtr tensor);
     [DllImport(Library), SuppressGCTransition] internal static extern long tss_element_size(IntPtr tensor);

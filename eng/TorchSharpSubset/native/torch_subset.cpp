@@ -214,6 +214,9 @@ EXPORT void tss_free_list(Handle* handles) { delete[] handles; }
 
 EXPORT void tss_dispose(Handle tensor) { delete tensor; }
 
+// Another handle of the same tensor.
+EXPORT Handle tss_share(Handle tensor) { return new at::Tensor(*tensor); }
+
 EXPORT int64_t tss_dim(Handle tensor) { return tensor->dim(); }
 EXPORT int64_t tss_numel(Handle tensor) { return tensor->numel(); }
 EXPORT int64_t tss_element_size(Handle tensor) { return static_cast<int64_t>(tensor->element_size()); }

@@ -204,9 +204,3 @@ public static class FieldInfoExtensionMethods
 {
     public static string ComponentName(this FieldInfo field) => field.GetCustomAttribute<ComponentNameAttribute>()?.Name ?? field.Name;
 }
-
-[AttributeUsage(AttributeTargets.Field)]
-public sealed class ComponentNameAttribute : Attribute
-{
-    public string? Name { get; set; }
-}

@@ -11,6 +11,8 @@ namespace TorchSharp
         {
             public Parameter(Tensor data, bool requires_grad = true) : base(data.with_requires_grad(requires_grad).MoveHandle(), false) =>
                 DisposeScope.ReplaceWith(data, this);
+
+            internal Parameter(IntPtr handle) : base(handle) { }
         }
     }
 
