@@ -61,7 +61,7 @@ refuses "assembly that is not there" "'/no.dll', which does not exist: set it to
 
 # A copy of the scripts alone, so that nothing here touches what this tree remembers.
 mkdir "$work/copy" && cp -R run.sh eng Directory.Packages.props "$work/copy" && chmod -R a+rwX "$work/copy"
-without_torchsharp() { env RestoreSources="$work/nothing" NUGET_PACKAGES="$work/packages" "$@"; }
+without_torchsharp() { env RestoreSources="$work/nothing" RestoreAdditionalProjectSources= NUGET_PACKAGES="$work/packages" "$@"; }
 refuses "package on a feed that has none" "The package feed has no TorchSharp .*: unset TORCH_SOURCE, or set TORCH_SOURCE=subset\.$" \
   without_torchsharp TORCH_SOURCE=package "$work/copy/run.sh"
 refuses "unknown TORCH_BACKEND" "TORCH_BACKEND is 'tpu': allowed are cpu and cuda\.$" \
