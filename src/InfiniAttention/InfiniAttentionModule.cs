@@ -13,7 +13,7 @@ namespace InfiniAttention;
 /// width, N segment length, S segments. Parameters are <c>q_proj</c>, <c>k_proj</c>, <c>v_proj</c>, <c>o_proj</c> and <c>gate</c>.
 /// M and z are float32 whatever the layer's type, float64 in a float64 layer. In evaluation any number of threads may share a layer.
 /// </remarks>
-public sealed class InfiniAttentionModule : nn.Module<Tensor, Tensor>
+public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
 {
     private readonly Linear q_proj;
     private readonly Linear k_proj;

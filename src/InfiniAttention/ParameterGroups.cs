@@ -1,0 +1,34 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <content>The parameters of a model in two groups, because gates want a learning rate of their own and no weight decay.</content>
+public sealed partial class InfiniAttentionModule
+{
+    /// <summary>The gates of all Infini-attention layers of a model, each once, in the order of its modules.</summary>
+    /// <param name="model">Any module: it may hold Infini-attention layers however deep, or be one.</param>
+    /// <remarks>
+    /// <code>
+    /// var optimizer = optim.AdamW(
+    /// [
+    ///     new(InfiniAttentionModule.GateParameters(model), new() { LearningRate = 1e-2, weight_decay = 0 }),
+    ///     new(InfiniAttentionModule.OtherParameters(model), new() { LearningRate = 1e-4, weight_decay = 0.1 }),
+    /// ]);
+    /// </code>
+    /// </remarks>
+    public static IReadOnlyList<Parameter> GateParameters(nn.Module model)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        return [.. model.modules().Prepend(model).OfType<InfiniAttentionModule>().Select(layer => layer.Gate).DistinctBy(gate => gate.Handle)];
+    }
+
+    /// <summary>The parameters of a model that are no gates, each once: with <see cref="GateParameters"/> all of them.</summary>
+    /// <param name="model">Any module.</param>
+    public static IReadOnlyList<Parameter> OtherParameters(nn.Module model)
+    {
+        var gates = GateParameters(model).Select(gate => gate.Handle).ToHashSet();
+        return [.. model.parameters().DistinctBy(parameter => parameter.Handle).Where(parameter => !gates.Contains(parameter.Handle))];
+    }
+}
