@@ -15,11 +15,12 @@ namespace InfiniAttention;
 /// </remarks>
 public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
 {
-    private readonly Linear q_proj;
-    private readonly Linear k_proj;
-    private readonly Linear v_proj;
-    private readonly Linear o_proj;
+    private readonly Linear? q_proj;
+    private readonly Linear? k_proj;
+    private readonly Linear? v_proj;
+    private readonly Linear? o_proj;
     private readonly Parameter gate;
+    private readonly Projections projections;
     private readonly RotaryEmbedding? rotary;
 
     /// <summary>Creates the layer with TorchSharp's default initialisation of its projections.</summary>
@@ -28,6 +29,12 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     /// <param name="dtype">float32, float64, bfloat16 or float16; default: TorchSharp's default type.</param>
     /// <exception cref="ArgumentException">The options describe no layer, or the type is not floating point; the message says what is allowed.</exception>
     public InfiniAttentionModule(InfiniAttentionOptions options, Device? device = null, ScalarType? dtype = null)
+        : this(options, null, device, dtype)
+    {
+    }
+
+    /// <summary>Creates the layer around projections that another module owns, or around its own where there are none.</summary>
+    internal InfiniAttentionModule(InfiniAttentionOptions options, Projections? projections, Device? device, ScalarType? dtype)
         : base(nameof(InfiniAttentionModule))
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -39,14 +46,20 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
         }
 
         Options = options;
-        var (queryWidth, keyWidth, valueWidth) = (options.NumHeads * options.KeyWidth, options.KeyValueHeads * options.KeyWidth, options.KeyValueHeads * options.ValueWidth);
-        q_proj = nn.Linear(options.EmbedDim, queryWidth, options.Bias, device, type);
-        k_proj = nn.Linear(options.EmbedDim, keyWidth, options.Bias, device, type);
-        v_proj = nn.Linear(options.EmbedDim, valueWidth, options.Bias, device, type);
-        o_proj = nn.Linear(options.NumHeads * options.ValueWidth, options.EmbedDim, options.Bias, device, type);
+        if (projections is null)
+        {
+            var (queryWidth, keyWidth, valueWidth) = (options.NumHeads * options.KeyWidth, options.KeyValueHeads * options.KeyWidth, options.KeyValueHeads * options.ValueWidth);
+            q_proj = nn.Linear(options.EmbedDim, queryWidth, options.Bias, device, type);
+            k_proj = nn.Linear(options.EmbedDim, keyWidth, options.Bias, device, type);
+            v_proj = nn.Linear(options.EmbedDim, valueWidth, options.Bias, device, type);
+            o_proj = nn.Linear(options.NumHeads * options.ValueWidth, options.EmbedDim, options.Bias, device, type);
+            projections = new(q_proj.call, k_proj.call, v_proj.call, o_proj.call);
+        }
+
+        this.projections = projections;
         gate = new Parameter(full([options.NumHeads], options.GateInit, type, device));
         gate.DetachFromDisposeScope();
-        rotary = options.Rotary is { } rotaryOptions ? new RotaryEmbedding(rotaryOptions, options.KeyWidth, options.SegmentLength) : null;
+        rotary = options.Rotary is { } rotaryOptions ? new RotaryEmbedding(rotaryOptions, options.RotaryWidth, options.SegmentLength) : null;
         RegisterComponents();
     }
 
@@ -124,9 +137,9 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
         var n = x.shape[1] / segments;
         var offset = memory.Position % Options.SegmentLength;
 
-        var q = Heads(q_proj.call(x), segments, Options.QueriesPerKey);            // (S, B, G, R, n, K)
-        var k = Heads(k_proj.call(x), segments, 1).squeeze(3);                     // (S, B, G, n, K)
-        var v = Heads(v_proj.call(x), segments, 1).squeeze(3);                     // (S, B, G, n, V)
+        var q = Heads(projections.Query(x), segments, Options.QueriesPerKey);      // (S, B, G, R, n, K)
+        var k = Heads(projections.Key(x), segments, 1).squeeze(3);                 // (S, B, G, n, K)
+        var v = Heads(projections.Value(x), segments, 1).squeeze(3);               // (S, B, G, n, V)
         var (localQ, localK) = rotary is null ? (q, k) : (rotary.Rotate(q, offset), rotary.Rotate(k, offset));
         var tokens = memory.With(new(k, localK, v, SegmentMarks.From(info, segments, stateType)), Options.SegmentLength, use);
 
@@ -154,7 +167,7 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
             mixed = Mix(As(attended, stateType), numerator, denominator, tokens.Marks.SeesMemory(n));
         }
 
-        var output = o_proj.call(Merge(As(mixed, x.dtype)));
+        var output = projections.Output(Merge(As(mixed, x.dtype)));
         memory = memory.After(tokens, memories, n * segments, isWhole, use, isWholeCall);
         return output.MoveToOuterDisposeScope();
     }
@@ -215,15 +228,14 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
             throw new ArgumentException($"x has shape {Describe.Shape(x)}; it must be (B, T, D) with at least one row and one token, and D = {Options.EmbedDim}.", nameof(x));
         }
 
-        var weight = q_proj.weight!;
-        if (x.dtype != weight.dtype)
+        if (x.dtype != gate.dtype)
         {
-            throw new ArgumentException($"x has type {x.dtype}; it must be {weight.dtype}, like the layer.", nameof(x));
+            throw new ArgumentException($"x has type {x.dtype}; it must be {gate.dtype}, like the layer.", nameof(x));
         }
 
-        if (!Describe.Same(x.device, weight.device))
+        if (!Describe.Same(x.device, gate.device))
         {
-            throw new ArgumentException($"x is on {x.device}; it must be on {weight.device}, like the layer.", nameof(x));
+            throw new ArgumentException($"x is on {x.device}; it must be on {gate.device}, like the layer.", nameof(x));
         }
 
         info?.Validate(x.shape[0], x.shape[1], x.device);
@@ -259,10 +271,10 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     {
         if (disposing)
         {
-            q_proj.Dispose();
-            k_proj.Dispose();
-            v_proj.Dispose();
-            o_proj.Dispose();
+            q_proj?.Dispose();
+            k_proj?.Dispose();
+            v_proj?.Dispose();
+            o_proj?.Dispose();
             gate.Dispose();
             rotary?.Dispose();
         }

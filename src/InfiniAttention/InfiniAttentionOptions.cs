@@ -49,7 +49,8 @@ public enum RotaryPairing
 /// <summary>A rotary position embedding of the local attention's queries and keys; the memory is without position.</summary>
 /// <param name="Theta">Base of the frequencies, greater than 0.</param>
 /// <param name="Pairing">Which elements form pairs.</param>
-public sealed record RotaryOptions(double Theta = 10000.0, RotaryPairing Pairing = RotaryPairing.Halves);
+/// <param name="Width">How many of a head's elements are turned, the first ones (Phi-2 turns 32 of 80); even. Default: all.</param>
+public sealed record RotaryOptions(double Theta = 10000.0, RotaryPairing Pairing = RotaryPairing.Halves, long? Width = null);
 
 /// <summary>The shape and the rules of an <see cref="InfiniAttentionModule"/>.</summary>
 public sealed record InfiniAttentionOptions
@@ -81,7 +82,7 @@ public sealed record InfiniAttentionOptions
     /// <summary>What a row outputs while its memory is empty. Default: <see cref="EmptyMemory.LocalOnly"/>.</summary>
     public EmptyMemory EmptyMemory { get; init; }
 
-    /// <summary>Rotary embedding of the local attention; null for none. K must be even with it.</summary>
+    /// <summary>Rotary embedding of the local attention; null for none. The number of elements it turns must be even.</summary>
     public RotaryOptions? Rotary { get; init; }
 
     /// <summary>Whether the four projections have biases. Default: false.</summary>
@@ -105,6 +106,9 @@ public sealed record InfiniAttentionOptions
 
     internal long ValueWidth => ValueHeadDim ?? KeyWidth;
 
+    /// <summary>How many elements of a head the rotary embedding turns.</summary>
+    internal long RotaryWidth => Rotary is { } rotary ? rotary.Width ?? KeyWidth : 0;
+
     internal long QueriesPerKey => NumHeads / KeyValueHeads;
 
     /// <summary>Throws an <see cref="ArgumentException"/> for options that describe no layer.</summary>
@@ -127,7 +131,9 @@ public sealed record InfiniAttentionOptions
         Require(double.IsFinite(GateInit), nameof(GateInit), GateInit, "a finite number");
         if (Rotary is { } rotary)
         {
-            Require(KeyWidth % 2 == 0, nameof(HeadDim), KeyWidth, "an even number, because Rotary turns pairs of elements");
+            Require(rotary.Width is not null || KeyWidth % 2 == 0, nameof(HeadDim), KeyWidth, "an even number, because Rotary turns pairs of elements");
+            Require(rotary.Width is null || (rotary.Width >= 2 && rotary.Width <= KeyWidth && rotary.Width % 2 == 0), nameof(RotaryOptions.Width), rotary.Width,
+                $"an even number from 2 to the width of a head ({KeyWidth})");
             Require(double.IsFinite(rotary.Theta) && rotary.Theta > 0, nameof(RotaryOptions.Theta), rotary.Theta, "a finite number greater than 0");
             Require(Enum.IsDefined(rotary.Pairing), nameof(RotaryOptions.Pairing), rotary.Pairing, "Halves or Interleaved");
         }

@@ -7,27 +7,34 @@ namespace InfiniAttention;
 /// <summary>
 /// Rotary position embedding (Su et al., arXiv 2104.09864) for positions 0 to N-1 of a segment. Scores depend on distances
 /// alone, so positions that restart at each segment give the same scores as absolute ones, exact at any position of a stream.
+/// Of a head's K elements it turns the first <c>width</c>.
 /// </summary>
 internal sealed class RotaryEmbedding(RotaryOptions options, long width, long segmentLength) : IDisposable
 {
     // One table for each device and type the layer was used on: it is no weight, and threads share it.
     private readonly ConcurrentDictionary<(DeviceType, int, ScalarType), Lazy<(Tensor Cos, Tensor Sin)>> tables = new();
 
-    /// <summary>Turns x (…, n, K), whose first token stands at <paramref name="position"/> of its segment.</summary>
+    /// <summary>Turns the first elements of x (…, n, K), whose first token stands at <paramref name="position"/> of its segment.</summary>
     public Tensor Rotate(Tensor x, long position)
     {
         using var scope = NewDisposeScope();
+        var rest = x.shape[^1] - width;
+        return (rest == 0 ? Turn(x, position) : cat([Turn(x.narrow(-1, 0, width), position), x.narrow(-1, width, rest)], -1)).MoveToOuterDisposeScope();
+    }
+
+    private Tensor Turn(Tensor x, long position)
+    {
         var (cos, sin) = tables.GetOrAdd((x.device_type, x.device_index, x.dtype), _ => new(() => CreateTables(x.device, x.dtype))).Value;
         var n = x.shape[^2];
-        return (x * cos.narrow(0, position, n)).addcmul_(Partner(x), sin.narrow(0, position, n), 1).MoveToOuterDisposeScope();
+        return (x * cos.narrow(0, position, n)).addcmul_(Partner(x), sin.narrow(0, position, n), 1);
     }
 
     /// <summary>Each element's partner in its pair.</summary>
     private Tensor Partner(Tensor x) => options.Pairing == RotaryPairing.Halves
         ? x.roll(width / 2, -1)
-        : x.view([.. x.shape[..^1], width / 2, 2]).flip(-1).view(x.shape);
+        : x.reshape([.. x.shape[..^1], width / 2, 2]).flip(-1).view(x.shape);
 
-    /// <summary>Cosines, and sines that are negative for the first element of a pair, each (N, K).</summary>
+    /// <summary>Cosines, and sines that are negative for the first element of a pair, each (N, width).</summary>
     private (Tensor Cos, Tensor Sin) CreateTables(Device device, ScalarType type)
     {
         using var noInference = inference_mode(false);
