@@ -110,6 +110,7 @@ internal static class Aten
     internal static readonly Op ge_Scalar = new("aten::ge.Scalar");
     internal static readonly Op ge_Tensor = new("aten::ge.Tensor");
     internal static readonly Op gelu = new("aten::gelu");
+    internal static readonly Op gelu_ = new("aten::gelu_");
     internal static readonly Op gt_Scalar = new("aten::gt.Scalar");
     internal static readonly Op gt_Tensor = new("aten::gt.Tensor");
     internal static readonly Op imag = new("aten::imag");
@@ -235,7 +236,6 @@ internal static class Aten
     internal static readonly Op silu_ = new("aten::silu_");
     internal static readonly Op sin = new("aten::sin");
     internal static readonly Op sin_ = new("aten::sin_");
-    internal static readonly Op size = new("aten::size");
     internal static readonly Op slice_scatter = new("aten::slice_scatter");
     internal static readonly Op slice_Tensor = new("aten::slice.Tensor");
     internal static readonly Op softmax_int = new("aten::softmax.int");
@@ -252,7 +252,6 @@ internal static class Aten
     internal static readonly Op stack = new("aten::stack");
     internal static readonly Op std = new("aten::std");
     internal static readonly Op std_dim = new("aten::std.dim");
-    internal static readonly Op stride = new("aten::stride");
     internal static readonly Op sub__Scalar = new("aten::sub_.Scalar");
     internal static readonly Op sub__Tensor = new("aten::sub_.Tensor");
     internal static readonly Op sub_Scalar = new("aten::sub.Scalar");

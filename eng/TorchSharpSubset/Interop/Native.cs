@@ -36,6 +36,8 @@ internal static unsafe partial class Native
         if (!succeeded) throw Error();
     }
 
+    internal static long Check(long value) => value >= 0 ? value : throw Error();
+
     [DllImport(Library)] internal static extern IntPtr tss_last_error();
     [DllImport(Library)] internal static extern int tss_version();
     [DllImport(Library)] internal static extern IntPtr tss_operator([MarshalAs(UnmanagedType.LPUTF8Str)] string name, [MarshalAs(UnmanagedType.LPUTF8Str)] string overload);
@@ -57,6 +59,8 @@ internal static unsafe partial class Native
     [DllImport(Library), SuppressGCTransition] internal static extern byte tss_requires_grad(IntPtr tensor);
     [DllImport(Library)] [return: MarshalAs(UnmanagedType.U1)] internal static extern bool tss_sizes(IntPtr tensor, long* sizes);
     [DllImport(Library)] [return: MarshalAs(UnmanagedType.U1)] internal static extern bool tss_strides(IntPtr tensor, long* strides);
+    [DllImport(Library)] internal static extern long tss_size(IntPtr tensor, long dim);
+    [DllImport(Library)] internal static extern long tss_stride(IntPtr tensor, long dim);
     [DllImport(Library)] internal static extern IntPtr tss_data(IntPtr tensor);
     [DllImport(Library)] internal static extern IntPtr tss_from_memory(IntPtr data, long* sizes, long dim, int dtype, IntPtr context, delegate* unmanaged<IntPtr, void> free);
     [DllImport(Library)] [return: MarshalAs(UnmanagedType.U1)] internal static extern bool tss_set_requires_grad(IntPtr tensor, [MarshalAs(UnmanagedType.U1)] bool value);

@@ -55,7 +55,7 @@ public static partial class torch
 
         internal void ValidateType(Type dotnetType)
         {
-            var fits = Types.TryGetValue(dotnetType, out var type) && type == dtype || dtype is ScalarType.QInt8 or ScalarType.QUInt8 or ScalarType.QInt32;
+            var fits = Types.TryGetValue(dotnetType, out var type) && type == dtype;
             if (!fits) throw new ArgumentException($"{dotnetType.Name} is not compatible with {dtype}");
         }
 

@@ -120,7 +120,7 @@ public static partial class torch
             return sizes;
         }
 
-        public long size(int dim) => Aten.size.CallScalar(this, dim).AsInt64;
+        public long size(int dim) => Native.Check(Native.tss_size(Handle, dim));
 
         public unsafe long[] stride()
         {
@@ -129,7 +129,7 @@ public static partial class torch
             return strides;
         }
 
-        public long stride(int dim) => Aten.stride.CallScalar(this, dim).AsInt64;
+        public long stride(int dim) => Native.Check(Native.tss_stride(Handle, dim));
 
         public bool is_leaf => Native.tss_is_leaf(Handle) != 0;
 

@@ -237,6 +237,15 @@ EXPORT bool tss_strides(Handle tensor, int64_t* strides) {
     return succeeds([&] { std::copy(tensor->strides().begin(), tensor->strides().end(), strides); });
 }
 
+// Of one dimension, which may count from the end; -1 when there is no such dimension.
+EXPORT int64_t tss_size(Handle tensor, int64_t dim) {
+    return guarded<int64_t>(-1, [&] { return tensor->size(dim); });
+}
+
+EXPORT int64_t tss_stride(Handle tensor, int64_t dim) {
+    return guarded<int64_t>(-1, [&] { return tensor->stride(dim); });
+}
+
 EXPORT void* tss_data(Handle tensor) {
     return guarded<void*>(nullptr, [&] { return tensor->data_ptr(); });
 }

@@ -44,18 +44,11 @@ namespace TorchSharp
 
         public sealed class GELU : ParameterLessModule<Tensor, Tensor>
         {
-            public enum Approximate
-            {
-                none,
-                tanh
-            }
-
-            internal GELU(bool inplace, Approximate approximate = Approximate.none) : base(nameof(GELU)) => (this.inplace, this.approximate) = (inplace, approximate);
+            internal GELU(bool inplace) : base(nameof(GELU)) => this.inplace = inplace;
 
             public bool inplace { get; set; }
-            public Approximate approximate { get; set; }
 
-            public override Tensor forward(Tensor tensor) => nn.functional.gelu(tensor, approximate, inplace);
+            public override Tensor forward(Tensor tensor) => nn.functional.gelu(tensor, inplace);
         }
 
         public sealed class ReLU : ParameterLessModule<Tensor, Tensor>
@@ -84,7 +77,6 @@ namespace TorchSharp
             public static Dropout Dropout(double p = 0.5, bool inplace = false) => new(p, inplace);
             public static GELU GELU() => new(false);
             public static GELU GELU(bool inplace) => new(inplace);
-            public static GELU GELU(GELU.Approximate approximate, bool inplace = false) => new(inplace, approximate);
             public static ReLU ReLU(bool inplace = false) => new(inplace);
             public static SiLU SiLU() => new(false);
             public static SiLU SiLU(bool inplace) => new(inplace);

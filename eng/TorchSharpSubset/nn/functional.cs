@@ -1,4 +1,3 @@
-using TorchSharp.Modules;
 using TorchSharp.Subset;
 
 namespace TorchSharp
@@ -30,8 +29,7 @@ namespace TorchSharp
                 public static Tensor relu(Tensor x, bool inplace = false) => inplace ? x.relu_().alias() : x.relu();
                 public static Tensor silu(Tensor x, bool inplace = false) => inplace ? x.silu_().alias() : x.silu();
                 public static Tensor gelu(Tensor x) => x.gelu();
-                public static Tensor gelu(Tensor x, GELU.Approximate approximate, bool inplace = false) =>
-                    inplace ? throw new NotSupportedException("gelu in place is not in this subset of TorchSharp.") : Aten.gelu.Call(x, approximate.ToString());
+                public static Tensor gelu(Tensor x, bool inplace) => inplace ? Aten.gelu_.CallInPlace(x).alias() : x.gelu();
 
                 /// <summary>As in TorchSharp, <paramref name="inplace"/> is without effect.</summary>
                 public static Tensor elu(Tensor x, double alpha, bool inplace = false) => x.elu(alpha);
