@@ -25,4 +25,15 @@ internal static class BlockSize
         var tokens = device.type == DeviceType.CPU ? CpuTokens : GpuTokens;
         return segmentTokens * Math.Max(1, tokens / segmentTokens);
     }
+
+    public static long LeastCommonMultiple(long a, long b)
+    {
+        var (x, y) = (a, b);
+        while (y != 0)
+        {
+            (x, y) = (y, x % y);
+        }
+
+        return a / x * b;
+    }
 }

@@ -40,7 +40,8 @@ internal sealed class LayerStates : IDisposable
     public Tensor Advance(InfiniAttentionModule layer, Tensor x, TokenInfo? info, bool mayReuse)
     {
         var i = indices[layer];
-        var use = mayReuse && pending[i] is null ? StateUse.Succeed : StateUse.Return;
+        var isAtCheckpoint = checkpoint is null || ReferenceEquals(committed[i], checkpoint[i]);
+        var use = mayReuse && pending[i] is null && isAtCheckpoint ? StateUse.Succeed : StateUse.Return;
         var (output, after) = layer.Run(pending[i] ?? committed[i], x, info, use);
         pending[i]?.DisposeExcept(committed[i], after);
         pending[i] = after;
@@ -79,28 +80,24 @@ internal sealed class LayerStates : IDisposable
             $"A stream needs a model that passes each of its Infini-attention layers every token once; of {tokens} tokens the layers took: {found}.");
     }
 
-    /// <summary>Keeps the present states so that <see cref="RollBack"/> can restore them.</summary>
-    public void Begin() => checkpoint = [.. committed];
-
-    public void RollBack()
+    /// <summary>Does something that advances the stream. If it throws, the stream is as it was.</summary>
+    public T Atomically<T>(Func<T> action)
     {
-        DropPending();
-        var kept = checkpoint!;
-        checkpoint = null;
-        for (var i = 0; i < committed.Length; i++)
+        if (checkpoint is not null)
         {
-            committed[i]?.DisposeExcept(kept[i], null);
-            committed[i] = kept[i];
+            throw new InvalidOperationException("The stream is in the middle of a call: neither its model nor a loss function may continue it.");
         }
-    }
 
-    public void Complete()
-    {
-        var kept = checkpoint!;
-        checkpoint = null;
-        for (var i = 0; i < committed.Length; i++)
+        checkpoint = [.. committed];
+        try
         {
-            kept[i]?.DisposeExcept(committed[i], null);
+            var result = action();
+            Complete();
+            return result;
+        }
+        finally
+        {
+            RollBack();
         }
     }
 
@@ -141,6 +138,33 @@ internal sealed class LayerStates : IDisposable
         {
             committed[i]?.Dispose();
             committed[i] = null;
+        }
+    }
+
+    private void Complete()
+    {
+        var kept = checkpoint!;
+        checkpoint = null;
+        for (var i = 0; i < committed.Length; i++)
+        {
+            kept[i]?.DisposeExcept(committed[i], null);
+        }
+    }
+
+    /// <summary>Returns to the checkpoint, if there is one still.</summary>
+    private void RollBack()
+    {
+        if (checkpoint is not { } kept)
+        {
+            return;
+        }
+
+        checkpoint = null;
+        DropPending();
+        for (var i = 0; i < committed.Length; i++)
+        {
+            committed[i]?.DisposeExcept(kept[i], null);
+            committed[i] = kept[i];
         }
     }
 

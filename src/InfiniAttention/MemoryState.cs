@@ -113,6 +113,9 @@ public sealed class MemoryState : IDisposable
     internal MemoryState Map(Func<Tensor, long, Tensor> map)
     {
         ThrowIfDisposed();
+        // Normal tensors even in inference mode: the open segment's are appended to in place, also after that mode.
+        using var noInference = is_inference_mode_enabled() ? inference_mode(false) : null;
+        using var noGrad = noInference is null ? null : no_grad();
         using var scope = NewDisposeScope();
         return new(map(Memory, 0), map(Normalizer, 0), Position, Open?.Map(map));
     }

@@ -13,17 +13,12 @@ namespace InfiniAttention;
 /// one thread at a time. With gradients on, the graph runs on through the state until <see cref="Detach"/>. A call that
 /// throws leaves the stream as it was. Inputs are (B, T) or (B, T, …): rows first, tokens second.
 /// </remarks>
-public sealed class SegmentStreamer : IDisposable
+public sealed partial class SegmentStreamer : IDisposable
 {
-    [ThreadStatic]
-    private static SegmentStreamer? current;
-
     private readonly nn.Module model;
     private readonly LayerStates states;
     private readonly long segmentTokens;
     private long windowTokens;
-    private TokenInfo? activeInfo;
-    private bool mayReuse = true;
     private bool disposed;
 
     /// <summary>Starts a stream with an empty memory.</summary>
@@ -43,12 +38,9 @@ public sealed class SegmentStreamer : IDisposable
         }
 
         states = new LayerStates(layers);
-        segmentTokens = layers.Select(entry => entry.Item2.Options.SegmentLength).Aggregate(LeastCommonMultiple);
+        segmentTokens = layers.Select(entry => entry.Item2.Options.SegmentLength).Aggregate(BlockSize.LeastCommonMultiple);
         windowTokens = BlockSize.Window(segmentTokens, Device);
     }
-
-    /// <summary>The streamer active on this thread, for a model that needs its stream's <see cref="Position"/>; null outside any call.</summary>
-    public static SegmentStreamer? Current => current;
 
     /// <summary>
     /// Tokens of each row that go through the model at once: bounds temporary memory and changes no result. A multiple of the
@@ -89,7 +81,7 @@ public sealed class SegmentStreamer : IDisposable
     public Tensor Forward(Tensor input, TokenInfo? info = null)
     {
         CheckInput(input, info);
-        return Atomically(() =>
+        return states.Atomically(() =>
         {
             using var scope = NewDisposeScope();
             var outputs = RunWindows(input, info, null).ToList();
@@ -108,7 +100,7 @@ public sealed class SegmentStreamer : IDisposable
     public Tensor Prefill(Tensor input, TokenInfo? info = null, IProgress<long>? progress = null)
     {
         CheckInput(input, info);
-        return Atomically(() =>
+        return states.Atomically(() =>
         {
             using var scope = NewDisposeScope();
             Tensor? last = null;
@@ -137,20 +129,7 @@ public sealed class SegmentStreamer : IDisposable
     public IEnumerable<Tensor> Stream(Tensor input, TokenInfo? info = null, IProgress<long>? progress = null)
     {
         CheckInput(input, info);
-        return RunWindows(input, info, progress);
-    }
-
-    /// <summary>
-    /// Makes this the stream that the model's Infini-attention layers continue when they are called on this thread, until the
-    /// returned object is disposed of: for models whose forward is not <c>Tensor -&gt; Tensor</c>.
-    /// </summary>
-    /// <param name="info">What is known of each token of the calls inside, (B, T) each.</param>
-    /// <exception cref="InvalidOperationException">Another stream is active on this thread.</exception>
-    /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
-    public IDisposable Activate(TokenInfo? info = null)
-    {
-        CheckUsable();
-        return new Activation(this, info);
+        return RunWindows(input, info, progress, areAtomic: true);
     }
 
     /// <summary>
@@ -168,9 +147,12 @@ public sealed class SegmentStreamer : IDisposable
     /// <param name="info">What is known of each token; reaches every layer.</param>
     /// <param name="progress">Is told, after each window of either pass, how many of the T tokens are done; each pass counts half.</param>
     /// <returns>The summed loss.</returns>
-    /// <remarks>Dropout masks are the same in both passes. If the loss function throws, gradients, stream and random state are as before.</remarks>
+    /// <remarks>
+    /// Dropout masks are the same in both passes. If the loss function throws, gradients, stream and random state are as before;
+    /// only with a model in training on CUDA, whose random state cannot be read, it is seeded anew from the CPU's.
+    /// </remarks>
     /// <exception cref="ArgumentException">An argument is empty, on another device, of another shape than the others, or requires a gradient that would be lost.</exception>
-    /// <exception cref="InvalidOperationException">The model is no <c>Module&lt;Tensor, Tensor&gt;</c>, the loss no scalar, or another stream is active on this thread.</exception>
+    /// <exception cref="InvalidOperationException">The model is no <c>Module&lt;Tensor, Tensor&gt;</c>, the loss no scalar, inference mode is on, or another stream is active on this thread.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public double Backpropagate(Tensor input, Tensor target, Func<Tensor, Tensor, Tensor> loss, TokenInfo? info = null, IProgress<long>? progress = null)
     {
@@ -187,7 +169,12 @@ public sealed class SegmentStreamer : IDisposable
             throw new ArgumentException("The input or its write weights require a gradient; Backpropagate reaches the model's parameters alone: detach them.", nameof(input));
         }
 
-        return Atomically(() => new WindowedBackpropagation(this, model, Device).Run(input, target, loss, info, progress));
+        if (is_inference_mode_enabled())
+        {
+            throw new InvalidOperationException("Backpropagate was called in inference mode, in which there are no gradients: call it outside.");
+        }
+
+        return states.Atomically(() => new WindowedBackpropagation(this, model, Device).Run(input, target, loss, info, progress));
     }
 
     /// <summary>Cuts the graph: no gradient flows past this point of the stream.</summary>
@@ -264,7 +251,7 @@ public sealed class SegmentStreamer : IDisposable
     }
 
     /// <summary>Continues from a saved stream.</summary>
-    /// <param name="stream">What <see cref="System.IO.Stream"/> overload of Save wrote; it is read to its end.</param>
+    /// <param name="stream">What <see cref="Save(Stream)"/> wrote; it is read to its end.</param>
     /// <exception cref="InvalidDataException">The data is truncated, altered, of a newer version, or of another model; the stream is as it was.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void Load(Stream stream)
@@ -284,10 +271,6 @@ public sealed class SegmentStreamer : IDisposable
         }
     }
 
-    internal bool Holds(InfiniAttentionModule layer) => states.Holds(layer);
-
-    internal Tensor Advance(InfiniAttentionModule layer, Tensor x, TokenInfo? info) => states.Advance(layer, x, info ?? activeInfo, mayReuse);
-
     /// <summary>One call of the model, which must take every layer past all tokens of the input.</summary>
     internal Tensor RunModel(Tensor input, TokenInfo? info, bool reuse)
     {
@@ -306,14 +289,15 @@ public sealed class SegmentStreamer : IDisposable
     /// <summary>The windows of the next tokens: whole segments but for the first and the last.</summary>
     internal long NextWindow(long remaining) => Math.Min(remaining, windowTokens - (Position % segmentTokens));
 
-    private IEnumerable<Tensor> RunWindows(Tensor input, TokenInfo? info, IProgress<long>? progress)
+    private IEnumerable<Tensor> RunWindows(Tensor input, TokenInfo? info, IProgress<long>? progress, bool areAtomic = false)
     {
         var tokens = input.shape[1];
         for (long start = 0, length; start < tokens; start += length)
         {
             CheckUsable();
             length = NextWindow(tokens - start);
-            var output = RunWindow(input, info, start, length);
+            var (from, count) = (start, length);
+            var output = areAtomic ? states.Atomically(() => RunWindow(input, info, from, count)) : RunWindow(input, info, from, count);
             progress?.Report(start + length);
             yield return output;
         }
@@ -325,29 +309,6 @@ public sealed class SegmentStreamer : IDisposable
         var isWhole = length == input.shape[1];
         using var scope = NewDisposeScope();
         return RunModel(isWhole ? input : input.narrow(1, start, length), isWhole ? info : info?.Narrow(start, length), isWhole).MoveToOuterDisposeScope();
-    }
-
-    private T Atomically<T>(Func<T> action)
-    {
-        states.Begin();
-        var isDone = false;
-        try
-        {
-            var result = action();
-            isDone = true;
-            return result;
-        }
-        finally
-        {
-            if (isDone)
-            {
-                states.Complete();
-            }
-            else
-            {
-                states.RollBack();
-            }
-        }
     }
 
     private void Change(Func<MemoryState, MemoryState> map)
@@ -398,45 +359,6 @@ public sealed class SegmentStreamer : IDisposable
         if (states.IsMidway)
         {
             throw new InvalidOperationException("The stream cannot be changed while a call of its model is under way.");
-        }
-    }
-
-    private static long LeastCommonMultiple(long a, long b)
-    {
-        var (x, y) = (a, b);
-        while (y != 0)
-        {
-            (x, y) = (y, x % y);
-        }
-
-        return a / x * b;
-    }
-
-    /// <summary>The time during which a streamer is the active one of its thread.</summary>
-    private sealed class Activation : IDisposable
-    {
-        private readonly SegmentStreamer streamer;
-        private readonly SegmentStreamer? outer;
-        private readonly (TokenInfo? Info, bool MayReuse) before;
-
-        public Activation(SegmentStreamer streamer, TokenInfo? info)
-        {
-            this.streamer = streamer;
-            (outer, before) = (current, (streamer.activeInfo, streamer.mayReuse));
-            current = streamer;
-            streamer.activeInfo = info;
-        }
-
-        public bool Reuse
-        {
-            init => streamer.mayReuse = value;
-        }
-
-        public void Dispose()
-        {
-            current = outer;
-            (streamer.activeInfo, streamer.mayReuse) = before;
-            streamer.states.DropPending();
         }
     }
 }

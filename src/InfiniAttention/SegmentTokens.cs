@@ -39,7 +39,10 @@ internal sealed class SegmentTokens
     /// <summary>Every tensor held, each once.</summary>
     public IEnumerable<Tensor> Tensors => (HasPositions ? new[] { keys, localKeys, values } : [keys, values]).Concat(Marks.Tensors);
 
-    private bool HasPositions => !ReferenceEquals(keys, localKeys);
+    /// <summary>Whether the local attention sees keys of its own, turned by a rotary embedding.</summary>
+    public bool HasPositions => !ReferenceEquals(keys, localKeys);
+
+    public ScalarType Type => keys.dtype;
 
     private long Capacity => keys.shape[3];
 

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
@@ -146,7 +147,7 @@ internal static class StreamFile
     private static string Describe(LayerStates states) => string.Join("; ", states.Layers.Select(layer =>
     {
         var o = layer.Layer.Options;
-        var rotary = o.Rotary is { } r ? $"{r.Theta:R} {r.Pairing} {o.RotaryWidth}" : "none";
+        var rotary = o.Rotary is { } r ? string.Create(CultureInfo.InvariantCulture, $"{r.Theta:R} {r.Pairing} {o.RotaryWidth}") : "none";
         return $"{layer.Name}: H {o.NumHeads}, G {o.KeyValueHeads}, K {o.KeyWidth}, V {o.ValueWidth}, N {o.SegmentLength}, " +
             $"{o.Update} {o.DeltaNormalizer} {o.EmptyMemory}, rotary {rotary}, {layer.Layer.Gate.dtype}";
     }));

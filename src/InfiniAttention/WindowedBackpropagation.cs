@@ -23,12 +23,10 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
         {
             streamer.Detach();
             Forward(input, info, boundaries, progress);
-            var (total, randomAfter) = Backward(input, target, loss, info, boundaries, gradients, progress);
-            using (randomAfter)
-            {
-                randomAfter.Restore();
-            }
-
+            var total = Backward(input, target, loss, info, boundaries, gradients, progress);
+            var end = boundaries[^1];
+            streamer.States.Set([.. end.States.Select(state => state!.Detach())]);
+            end.Random.Restore();
             Accumulate(gradients);
             return total;
         }
@@ -52,7 +50,7 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
         for (long start = 0; start < tokens;)
         {
             var length = streamer.NextWindow(tokens - start);
-            boundaries.Add(new(start, length, [.. streamer.States.Current.Select(state => state?.Detach())], RandomState.Capture(device, model.training)));
+            boundaries.Add(Present(start, length));
             if (start + length < tokens)
             {
                 using var scope = NewDisposeScope();
@@ -64,22 +62,24 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
         }
     }
 
-    /// <summary>From the last window to the first: recompute, back-propagate, hand the gradient of the first state on.</summary>
-    private (double Loss, RandomState After) Backward(
+    /// <summary>
+    /// From the last window to the first: recompute, back-propagate, hand the gradient of the first state on. What stands
+    /// at the end of the input is added to the boundaries.
+    /// </summary>
+    private double Backward(
         Tensor input, Tensor target, Func<Tensor, Tensor, Tensor> loss, TokenInfo? info, List<Boundary> boundaries, Tensor?[] gradients, IProgress<long>? progress)
     {
         using var grad = enable_grad();
         using var scope = NewDisposeScope();
         var total = 0.0;
-        MemoryState[]? final = null;
-        RandomState? after = null;
         Tensor?[] handedOn = [];
         for (var w = boundaries.Count - 1; w >= 0; w--)
         {
             using var window = NewDisposeScope();
             var boundary = boundaries[w];
-            var first = boundary.BeginGraph();
-            streamer.States.Set([.. first.Select(state => state?.Map((tensor, _) => tensor.alias()))]);
+            using var first = new Leaves(boundary);
+            first.RequireGradients();
+            streamer.States.Set([.. first.States.Select(state => state?.Map((tensor, _) => tensor.alias()))]);
             boundary.Random.Restore();
 
             var output = streamer.RunModel(input.narrow(1, boundary.Start, boundary.Length), info?.Narrow(boundary.Start, boundary.Length), false);
@@ -90,22 +90,25 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
             }
 
             total += windowLoss.ToDouble();
-            var last = streamer.States.Current;
-            after ??= RandomState.Capture(device, model.training);
-            final ??= [.. last.Select(state => state!.Detach())];
+            if (boundary.Start + boundary.Length == input.shape[1])
+            {
+                boundaries.Add(Present(input.shape[1], 0));
+            }
 
-            var next = Differentiate(windowLoss, Differentiable(last), handedOn, Differentiable(first), gradients);
+            var next = Differentiate(windowLoss, Differentiable(streamer.States.Current), handedOn, Differentiable(first.States), gradients);
             Array.ForEach(handedOn, gradient => gradient?.Dispose());
             Array.ForEach(next, gradient => gradient?.MoveToOuterDisposeScope());
-            Array.ForEach(first, state => state?.Dispose());
             handedOn = next;
 
             progress?.Report((input.shape[1] + (input.shape[1] - boundary.Start)) / 2);
         }
 
-        streamer.States.Set(final!);
-        return (total, after!);
+        return total;
     }
+
+    /// <summary>What stands at the stream's present position, before a window that starts at <paramref name="start"/>.</summary>
+    private Boundary Present(long start, long length) =>
+        new(start, length, [.. streamer.States.Current.Select(state => state?.Detach())], RandomState.Capture(device, model.training));
 
     /// <summary>Adds a window's gradients to those of the parameters, and returns those of its first states.</summary>
     private Tensor?[] Differentiate(Tensor windowLoss, Tensor[] last, Tensor?[] handedOn, Tensor[] first, Tensor?[] gradients)
@@ -184,22 +187,23 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
     /// <summary>What stands at the beginning of a window.</summary>
     private sealed record Boundary(long Start, long Length, MemoryState?[] States, RandomState Random) : IDisposable
     {
-        /// <summary>The states as leaves of a new graph.</summary>
-        public MemoryState?[] BeginGraph()
-        {
-            var states = States.Select(state => state?.Detach()).ToArray();
-            foreach (var tensor in Differentiable(states))
-            {
-                tensor.requires_grad_(true);
-            }
-
-            return states;
-        }
-
         public void Dispose()
         {
             Array.ForEach(States, state => state?.Dispose());
             Random.Dispose();
         }
+    }
+
+    /// <summary>States as leaves of a new graph; copies, because what was made in inference mode cannot enter a graph.</summary>
+    private sealed record Leaves(MemoryState?[] States) : IDisposable
+    {
+        public Leaves(Boundary boundary)
+            : this([.. boundary.States.Select(state => state?.Clone())])
+        {
+        }
+
+        public void RequireGradients() => Array.ForEach(Differentiable(States), tensor => tensor.requires_grad_(true));
+
+        public void Dispose() => Array.ForEach(States, state => state?.Dispose());
     }
 }

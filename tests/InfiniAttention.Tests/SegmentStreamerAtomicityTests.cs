@@ -1,0 +1,179 @@
+using System.Globalization;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests;
+
+/// <summary>A call that is refused or fails leaves the stream as it was and no tensor behind; modes and cultures do not spoil a stream.</summary>
+public sealed class SegmentStreamerAtomicityTests : IDisposable
+{
+    private static readonly InfiniAttentionOptions Options = new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 };
+
+    private readonly DisposeScope scope = NewDisposeScope();
+
+    public SegmentStreamerAtomicityTests() => random.manual_seed(1);
+
+    public void Dispose() => scope.Dispose();
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    [InlineData(3)]
+    public void A_loss_function_that_throws_leaves_no_tensor_alive(int window)
+    {
+        using var layer = new InfiniAttentionModule(Options);
+        using var streamer = new SegmentStreamer(layer) { WindowTokens = 4 };
+        var x = randn(1, 16, 8);
+        var before = DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount;
+        var calls = 0;
+
+        Assert.Throws<TimeoutException>(() => streamer.Backpropagate(
+            x, x, (output, target) => calls++ == window ? throw new TimeoutException() : (output - target).pow(2).sum()));
+
+        Assert.Equal(window + 1, calls);
+        Assert.Equal(0, DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount - before);
+        Assert.Equal(0, streamer.Position);
+    }
+
+    [Fact]
+    public void A_refused_call_of_a_model_that_uses_its_layer_twice_leaves_the_stream_as_it_was()
+    {
+        using var noGrad = no_grad();
+        using var model = new Repeating();
+        using var streamer = new SegmentStreamer(model);
+        streamer.Forward(randn(1, 3, 8));
+        using var undisturbed = streamer.Fork();
+        var x = randn(1, 1, 8);
+
+        model.Times = 2;
+        Assert.Contains("'layer' 2", Assert.Throws<InvalidOperationException>(() => streamer.Forward(x)).Message);
+        Assert.Throws<InvalidOperationException>(() => streamer.Prefill(x));
+        Assert.Throws<InvalidOperationException>(() => streamer.Stream(x).ToList());
+        model.Times = 1;
+
+        Assert.Equal(3, streamer.Position);
+        Assert.Equal(0, (streamer.Forward(x) - undisturbed.Forward(x)).abs().max().item<float>());
+    }
+
+    [Fact]
+    public void A_loss_function_may_not_continue_the_stream()
+    {
+        using var layer = new InfiniAttentionModule(Options);
+        using var streamer = new SegmentStreamer(layer);
+        var x = randn(1, 4, 8);
+
+        var error = Assert.Throws<InvalidOperationException>(() => streamer.Backpropagate(x, x, (output, _) => output.sum() + streamer.Forward(x).sum()));
+
+        Assert.Contains("in the middle of a call", error.Message);
+        Assert.Equal(0, streamer.Position);
+    }
+
+    [Fact]
+    public void A_stream_read_in_inference_mode_goes_on_outside_it()
+    {
+        using var layer = new InfiniAttentionModule(Options);
+        using var streamer = new SegmentStreamer(layer);
+        using (inference_mode())
+        {
+            streamer.Forward(randn(1, 6, 8));
+            streamer.SelectRows(tensor(new long[] { 0, 0 }));
+        }
+
+        using (no_grad())
+        {
+            streamer.Forward(randn(2, 1, 8));
+        }
+
+        var x = randn(2, 9, 8);
+        using var fork = streamer.Fork();
+        fork.Forward(x).pow(2).sum().backward();
+        var expected = layer.Gate.grad!.clone();
+        layer.zero_grad();
+        streamer.Backpropagate(x, zeros_like(x), (output, target) => (output - target).pow(2).sum());
+        Assert.True(expected.allclose(layer.Gate.grad!, 1e-4, 1e-5));
+    }
+
+    [Fact]
+    public void Backpropagate_in_inference_mode_is_refused()
+    {
+        using var layer = new InfiniAttentionModule(Options);
+        using var streamer = new SegmentStreamer(layer);
+        using var inference = inference_mode();
+        var x = randn(1, 4, 8);
+
+        var error = Assert.Throws<InvalidOperationException>(() => streamer.Backpropagate(x, x, (output, target) => (output - target).sum()));
+        Assert.Contains("inference mode", error.Message);
+    }
+
+    [Fact]
+    public void An_activation_that_ended_ends_no_other()
+    {
+        using var layer = new InfiniAttentionModule(Options);
+        using var first = new SegmentStreamer(layer);
+        using var second = new SegmentStreamer(layer);
+        var ended = first.Activate();
+        ended.Dispose();
+        using var active = second.Activate();
+
+        ended.Dispose();
+
+        Assert.Same(second, SegmentStreamer.Current);
+    }
+
+    [Fact]
+    public void A_state_whose_open_segment_is_of_another_kind_of_layer_is_refused()
+    {
+        using var rotary = new InfiniAttentionModule(Options with { Rotary = new() });
+        using var plain = new InfiniAttentionModule(Options);
+        using var half = new InfiniAttentionModule(Options, dtype: ScalarType.BFloat16);
+        var (_, rotated) = rotary.ForwardFrom(null, randn(1, 3, 8));
+        var (_, state) = plain.ForwardFrom(null, randn(1, 3, 8));
+        using (rotated)
+        using (state)
+        {
+            Assert.Contains("with rotary positions; it must be Float32 without", Refused(plain, rotated, randn(1, 1, 8)));
+            Assert.Contains("without rotary positions; it must be Float32 with", Refused(rotary, state, randn(1, 1, 8)));
+            Assert.Contains("type Float32 without rotary positions; it must be BFloat16", Refused(half, state, randn(1, 1, 8).to(bfloat16)));
+        }
+
+        static string Refused(InfiniAttentionModule layer, MemoryState state, Tensor x) =>
+            Assert.Throws<ArgumentException>(nameof(state), () => layer.ForwardFrom(state, x)).Message;
+    }
+
+    [Fact]
+    public void A_stream_saved_under_one_culture_loads_under_another()
+    {
+        using var layer = new InfiniAttentionModule(Options with { Rotary = new(10000.5) });
+        using var streamer = new SegmentStreamer(layer);
+        streamer.Forward(randn(1, 3, 8));
+        using var file = new MemoryStream();
+        streamer.Save(file);
+        file.Position = 0;
+        var before = CultureInfo.CurrentCulture;
+        var comma = (CultureInfo)CultureInfo.InvariantCulture.Clone();
+        comma.NumberFormat.NumberDecimalSeparator = ",";
+        try
+        {
+            CultureInfo.CurrentCulture = comma;
+            using var restored = new SegmentStreamer(layer);
+            restored.Load(file);
+            Assert.Equal(3, restored.Position);
+        }
+        finally
+        {
+            CultureInfo.CurrentCulture = before;
+        }
+    }
+
+    private sealed class Repeating : nn.Module<Tensor, Tensor>
+    {
+        private readonly InfiniAttentionModule layer = new(Options);
+
+        public Repeating()
+            : base(nameof(Repeating)) => RegisterComponents();
+
+        public int Times { get; set; } = 1;
+
+        public override Tensor forward(Tensor x) => Times == 1 ? layer.call(x) : layer.call(layer.call(x));
+    }
+}
