@@ -37,7 +37,6 @@ internal static class Aten
     internal static readonly Op argwhere = new("aten::argwhere");
     internal static readonly Op as_strided = new("aten::as_strided");
     internal static readonly Op atan2 = new("aten::atan2");
-    internal static readonly Op baddbmm = new("aten::baddbmm");
     internal static readonly Op bernoulli = new("aten::bernoulli");
     internal static readonly Op bernoulli__float = new("aten::bernoulli_.float");
     internal static readonly Op bitwise_and_Tensor = new("aten::bitwise_and.Tensor");

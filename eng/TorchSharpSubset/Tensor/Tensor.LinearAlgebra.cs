@@ -13,7 +13,7 @@ public static partial class torch
         public Tensor dot(Tensor target) => Aten.dot.Call(this, target);
         public Tensor outer(Tensor vec2) => Aten.outer.Call(this, vec2);
         public Tensor inner(Tensor vec2) => Aten.inner.Call(this, vec2);
-        public Tensor baddbmm(Tensor batch1, Tensor batch2, float beta = 1, float alpha = 1) => Aten.baddbmm.Call(this, batch1, batch2, beta, alpha);
+        // No baddbmm: TorchSharp hands its tensors over in the wrong order, what it returns is beta * batch2 + alpha * (this @ batch1).
         public Tensor addbmm(Tensor batch1, Tensor batch2, float beta = 1, float alpha = 1) => Aten.addbmm.Call(this, batch1, batch2, beta, alpha);
         public Tensor addbmm_(Tensor batch1, Tensor batch2, float beta = 1, float alpha = 1) => Aten.addbmm_.CallInPlace(this, batch1, batch2, beta, alpha);
         public Tensor addmm(Tensor mat1, Tensor mat2, float beta = 1, float alpha = 1) => Aten.addmm.Call(this, mat1, mat2, beta, alpha);
