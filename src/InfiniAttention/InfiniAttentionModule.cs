@@ -97,6 +97,9 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
         return (output, after!);
     }
 
+    /// <summary>Whether the projections are the layer's own parameters.</summary>
+    internal bool OwnsProjections => q_proj is not null;
+
     internal (Tensor Output, MemoryState? State) Run(MemoryState? state, Tensor x, TokenInfo? info, StateUse use)
     {
         Check(state, x, info);

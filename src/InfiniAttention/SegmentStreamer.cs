@@ -69,6 +69,9 @@ public sealed partial class SegmentStreamer : IDisposable
 
     internal LayerStates States => states;
 
+    /// <summary>What is known of each token of the call under way.</summary>
+    internal TokenInfo? ActiveInfo => activeInfo;
+
     private Device Device => states.Layers[0].Layer.Gate.device;
 
     /// <summary>Continues the stream and returns all outputs.</summary>

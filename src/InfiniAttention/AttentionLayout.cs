@@ -1,0 +1,46 @@
+namespace InfiniAttention;
+
+/// <summary>How an attention block keeps its weights: the names of its tensors.</summary>
+public enum AttentionLayout
+{
+    /// <summary><c>in_proj_weight</c> (queries, keys and values, one below the other), <c>out_proj</c>: <c>nn.MultiheadAttention</c>.</summary>
+    InProj,
+
+    /// <summary><c>q_proj k_proj v_proj o_proj</c>: LLaMA and Mistral as Hugging Face and TorchSharp's GenAI keep them, and this library.</summary>
+    QkvO,
+
+    /// <summary><c>wq wk wv wo</c>: LLaMA as Meta keeps it.</summary>
+    Wqkvo,
+
+    /// <summary><c>qkv_proj</c> (queries, keys and values, one below the other), <c>o_proj</c>: Phi-3.</summary>
+    FusedQkv,
+
+    /// <summary><c>q_proj k_proj v_proj dense</c>: Phi-2.</summary>
+    QkvDense,
+}
+
+/// <summary>The names of a layout: of queries, keys and values (one name where they are fused), and of the output.</summary>
+/// <param name="Layout">Which layout.</param>
+/// <param name="Inputs">The tensors that make q, k and v, without what follows for weight and bias.</param>
+/// <param name="Output">The tensor that makes the output.</param>
+/// <param name="InputSuffix">Between an input's name and <c>weight</c> or <c>bias</c>.</param>
+internal sealed record LayoutNames(AttentionLayout Layout, string[] Inputs, string Output, char InputSuffix = '.')
+{
+    public static readonly LayoutNames[] All =
+    [
+        new(AttentionLayout.InProj, ["in_proj"], "out_proj", '_'),
+        new(AttentionLayout.QkvO, ["q_proj", "k_proj", "v_proj"], "o_proj"),
+        new(AttentionLayout.Wqkvo, ["wq", "wk", "wv"], "wo"),
+        new(AttentionLayout.FusedQkv, ["qkv_proj"], "o_proj"),
+        new(AttentionLayout.QkvDense, ["q_proj", "k_proj", "v_proj"], "dense"),
+    ];
+
+    public bool IsFused => Inputs.Length == 1;
+
+    public string Input(int i, string kind) => Inputs[i] + InputSuffix + kind;
+
+    public string OutputTensor(string kind) => $"{Output}.{kind}";
+
+    /// <summary>The weights that a block of this layout has, in any case.</summary>
+    public IEnumerable<string> Weights => Inputs.Select((_, i) => Input(i, "weight")).Append(OutputTensor("weight"));
+}

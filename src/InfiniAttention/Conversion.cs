@@ -1,0 +1,42 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <content>The layer made from a block that a model has.</content>
+public sealed partial class InfiniAttentionModule
+{
+    /// <summary>
+    /// A layer with the weights of an <c>nn.MultiheadAttention</c>, on its device and of its type. With
+    /// <see cref="EmptyMemory.LocalOnly"/>, and batch-first input, it computes what that module computes under a causal mask,
+    /// up to the first segment boundary.
+    /// </summary>
+    /// <param name="attention">The module, for self-attention; it stays as it is.</param>
+    /// <param name="options">Shape and rules. <c>Bias</c> is taken from the module; its number of heads and its dropout are known to the options alone.</param>
+    /// <exception cref="ArgumentException">
+    /// The module is of another width than the options, for cross-attention (<c>kdim</c>, <c>vdim</c>) or has <c>add_bias_kv</c>;
+    /// the message says what was found.
+    /// </exception>
+    public static InfiniAttentionModule From(MultiheadAttention attention, InfiniAttentionOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(attention);
+        ArgumentNullException.ThrowIfNull(options);
+        using var scope = NewDisposeScope();
+        var weights = attention.state_dict();
+        var weight = weights["out_proj.weight"];
+        var layer = new InfiniAttentionModule(options with { Bias = weights.ContainsKey("out_proj.bias") }, weight.device, weight.dtype);
+        try
+        {
+            AttentionWeights.Load(layer, weights);
+        }
+        catch
+        {
+            layer.Dispose();
+            throw;
+        }
+
+        layer.train(attention.training);
+        return layer;
+    }
+}

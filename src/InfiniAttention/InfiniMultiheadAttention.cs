@@ -1,0 +1,253 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>
+/// An Infini-attention layer with the forward and the <c>state_dict</c> of <c>nn.MultiheadAttention</c>, for causal
+/// self-attention: a model changes the type at one declaration and loads its old weights unchanged.
+/// </summary>
+/// <remarks>
+/// T tokens, B batch, E width, N segment length. Sequence first: (T, B, E). Parameters are <c>in_proj_weight</c> (3E, E),
+/// <c>in_proj_bias</c>, <c>out_proj.weight</c>, <c>out_proj.bias</c> and <c>attention.gate</c>; whether the last is in
+/// <c>state_dict</c>, <see cref="SavesGate"/> says. Read through a <see cref="SegmentStreamer"/> the layer continues its stream.
+/// </remarks>
+public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor, Tensor?, bool, Tensor?, Tuple<Tensor, Tensor>>
+{
+    private readonly Parameter in_proj_weight;
+    private readonly Parameter? in_proj_bias;
+    private readonly Linear out_proj;
+    private readonly InfiniAttentionModule attention;
+    private readonly bool causalWithoutMask;
+    private bool savesGate;
+
+    /// <summary>Creates the layer, initialised as <c>nn.MultiheadAttention</c> is. The parameters up to <paramref name="vdim"/> are that module's, but for the segment length.</summary>
+    /// <param name="embedded_dim">Width E.</param>
+    /// <param name="num_heads">Number of heads; divides E.</param>
+    /// <param name="segment_length">Segment length N in tokens: the window of the local attention.</param>
+    /// <param name="dropout">Probability of dropping a local attention weight in training.</param>
+    /// <param name="bias">Whether the projections have biases.</param>
+    /// <param name="add_bias_kv">Must be false: no token stands for such a key.</param>
+    /// <param name="add_zero_attn">Must be false: no token stands for such a key.</param>
+    /// <param name="kdim">Must be E or null: the layer attends its input to itself.</param>
+    /// <param name="vdim">Must be E or null.</param>
+    /// <param name="update">How segments are written to the memory.</param>
+    /// <param name="gateInit">Initial beta of every head's gate.</param>
+    /// <param name="causalWithoutMask">
+    /// What a call without attn_mask means. False: every token sees all others, as in <c>nn.MultiheadAttention</c>, which is
+    /// refused. True: causal attention, so that long inputs need no T x T mask.
+    /// </param>
+    /// <param name="device">Where the parameters are created; default: TorchSharp's default device.</param>
+    /// <param name="dtype">float32, float64, bfloat16 or float16; default: TorchSharp's default type.</param>
+    /// <exception cref="ArgumentException">An argument is not one that the layer can honour; the message says what is allowed.</exception>
+    public InfiniMultiheadAttention(
+        long embedded_dim, long num_heads, long segment_length, double dropout = 0.0, bool bias = true, bool add_bias_kv = false, bool add_zero_attn = false,
+        long? kdim = null, long? vdim = null, MemoryUpdate update = MemoryUpdate.Linear, double gateInit = 0.0, bool causalWithoutMask = false,
+        Device? device = null, ScalarType? dtype = null)
+        : base(nameof(InfiniMultiheadAttention))
+    {
+        Require(!add_bias_kv, "add_bias_kv is true; it must be false, because no token stands for such a key.", nameof(add_bias_kv));
+        Require(!add_zero_attn, "add_zero_attn is true; it must be false, because no token stands for such a key.", nameof(add_zero_attn));
+        Require(kdim is null || kdim == embedded_dim, $"kdim is {kdim}; it must be embedded_dim ({embedded_dim}), because the layer attends its input to itself.", nameof(kdim));
+        Require(vdim is null || vdim == embedded_dim, $"vdim is {vdim}; it must be embedded_dim ({embedded_dim}), because the layer attends its input to itself.", nameof(vdim));
+        var options = new InfiniAttentionOptions
+        {
+            EmbedDim = embedded_dim,
+            NumHeads = num_heads,
+            SegmentLength = segment_length,
+            Dropout = dropout,
+            Bias = bias,
+            Update = update,
+            GateInit = gateInit,
+        };
+        attention = new(options, new(x => Project(x, 0), x => Project(x, 1), x => Project(x, 2), x => out_proj!.call(x)), device, dtype);
+        this.causalWithoutMask = causalWithoutMask;
+        var type = attention.Gate.dtype;
+        in_proj_weight = Own(nn.init.xavier_uniform_(empty(3 * embedded_dim, embedded_dim, type, device)));
+        in_proj_bias = bias ? Own(zeros(3 * embedded_dim, type, device)) : null;
+        out_proj = nn.Linear(embedded_dim, embedded_dim, bias, device, type);
+        if (bias)
+        {
+            nn.init.zeros_(out_proj.bias!);
+        }
+
+        RegisterComponents();
+
+        static Parameter Own(Tensor tensor) => (Parameter)new Parameter(tensor).DetachFromDisposeScope();
+    }
+
+    /// <summary>Shape and rules of the layer.</summary>
+    public InfiniAttentionOptions Options => attention.Options;
+
+    /// <summary>beta of each head, (H). The memory's share of a head's output is sigmoid(beta).</summary>
+    public Parameter Gate => attention.Gate;
+
+    /// <summary>
+    /// Whether <c>state_dict</c> holds the gate. False in a new layer, so that the weights of an <c>nn.MultiheadAttention</c>
+    /// load strictly; true as soon as the gate differs from its initial value, so that no checkpoint leaves a trained gate
+    /// out. Set it to true before such a checkpoint is loaded into a new layer.
+    /// </summary>
+    public bool SavesGate
+    {
+        get => savesGate || IsGateTrained();
+        set => savesGate = value;
+    }
+
+    /// <summary>Causal self-attention over a sequence, from an empty memory or continuing the active <see cref="SegmentStreamer"/>'s stream.</summary>
+    /// <param name="query">(T, B, E)</param>
+    /// <param name="key">The same tensor as <paramref name="query"/>.</param>
+    /// <param name="value">The same tensor as <paramref name="query"/>.</param>
+    /// <param name="key_padding_mask">(B, T), bool or byte, true for a token to ignore. Outputs at such tokens are finite.</param>
+    /// <param name="need_weights">Whether to return the attention weights; honoured up to the first segment boundary.</param>
+    /// <param name="attn_mask">
+    /// The causal mask, (T, T) or (B*H, T, T): bool or byte with true above the diagonal, or numbers to add with 0 up to the
+    /// diagonal and -10000 or less above it. Null is allowed for a single token, or as the constructor was told.
+    /// </param>
+    /// <returns>
+    /// The output, (T, B, E), and, where asked for, the attention weights, (B, T, T), averaged over the heads, before
+    /// dropout; otherwise, as in <c>nn.MultiheadAttention</c>, an invalid tensor.
+    /// </returns>
+    /// <exception cref="ArgumentException">An argument cannot be honoured; the message says why. Nothing was computed or changed.</exception>
+    public override Tuple<Tensor, Tensor> forward(Tensor query, Tensor key, Tensor value, Tensor? key_padding_mask, bool need_weights, Tensor? attn_mask)
+    {
+        CheckSequence(query, key, value);
+        var (tokens, batch) = (query.shape[0], query.shape[1]);
+        CheckPadding(key_padding_mask, tokens, batch);
+        CheckMask(attn_mask, tokens, batch);
+        var stream = SegmentStreamer.Current is { } current && current.Holds(attention) ? current : null;
+        CheckWeights(need_weights, (stream?.Position ?? 0) + tokens);
+
+        using var scope = NewDisposeScope();
+        var x = query.transpose(0, 1); // (B, T, E)
+        var padding = key_padding_mask?.to(ScalarType.Bool);
+        var output = attention.forward(x, WithPadding(stream?.ActiveInfo, padding)).transpose(0, 1);
+        var weights = need_weights ? Weights(x, padding).MoveToOuterDisposeScope() : Invalid();
+        return Tuple.Create(output.MoveToOuterDisposeScope(), weights);
+    }
+
+    /// <summary>Calls <see cref="forward"/> with the defaults of <c>nn.MultiheadAttention</c>.</summary>
+    /// <inheritdoc cref="forward"/>
+    public new Tuple<Tensor, Tensor> call(Tensor query, Tensor key, Tensor value, Tensor? key_padding_mask = null, bool need_weights = true, Tensor? attn_mask = null) =>
+        base.call(query, key, value, key_padding_mask, need_weights, attn_mask);
+
+    /// <inheritdoc/>
+    public override Dictionary<string, Tensor> state_dict(Dictionary<string, Tensor>? destination = null, string? prefix = null)
+    {
+        var state = base.state_dict(destination, prefix);
+        if (!SavesGate)
+        {
+            // The modules around this one have listed all parameters already.
+            state.Remove($"{(string.IsNullOrEmpty(prefix) ? "" : prefix + ".")}{nameof(attention)}.gate");
+        }
+
+        return state;
+    }
+
+    /// <summary>q, k or v (part 0, 1 or 2), (B, T, E), from x (B, T, E).</summary>
+    private Tensor Project(Tensor x, long part)
+    {
+        using var scope = NewDisposeScope();
+        var width = Options.EmbedDim;
+        return nn.functional.linear(x, in_proj_weight.narrow(0, part * width, width), in_proj_bias?.narrow(0, part * width, width)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The attention weights of a first segment, (B, T, T), averaged over the heads; 0 for a query that sees no key.</summary>
+    private Tensor Weights(Tensor x, Tensor? padding)
+    {
+        var (q, k) = (Heads(Project(x, 0)), Heads(Project(x, 1)));
+        var visible = LocalAttention.Causal(x.shape[1], x.shape[1], x.device).view(1, 1, x.shape[1], x.shape[1]);
+        if (padding is not null)
+        {
+            visible = visible & ~padding.view(padding.shape[0], 1, 1, -1);
+        }
+
+        var scores = q.matmul(k.transpose(-2, -1)) / Math.Sqrt(q.shape[^1]);
+        var hidden = ~visible & visible.any(-1, true); // a row without any key is cleared below, so that no NaN arises
+        return scores.masked_fill(hidden, double.NegativeInfinity).softmax(-1).masked_fill(~visible, 0).mean([1]);
+
+        Tensor Heads(Tensor projected) => projected.view(projected.shape[0], projected.shape[1], Options.NumHeads, -1).transpose(1, 2); // (B, H, T, K)
+    }
+
+    private static TokenInfo? WithPadding(TokenInfo? info, Tensor? padding) => padding is null
+        ? info
+        : (info ?? new()) with { KeyPaddingMask = info?.KeyPaddingMask is { } mask ? mask | padding : padding };
+
+    /// <summary>What <c>nn.MultiheadAttention</c> returns for weights that nobody asked for.</summary>
+    private static Tensor Invalid()
+    {
+        var tensor = empty(0);
+        tensor.Dispose();
+        return tensor;
+    }
+
+    private bool IsGateTrained()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        return (Gate != full_like(Gate, Options.GateInit)).any().item<bool>();
+    }
+
+    private void CheckSequence(Tensor query, Tensor key, Tensor value)
+    {
+        ArgumentNullException.ThrowIfNull(query);
+        Require(ReferenceEquals(query, key) && ReferenceEquals(query, value),
+            "key or value is another tensor than query; the layer attends its input to itself: pass the same tensor three times.", nameof(key));
+        Require(query.dim() == 3 && query.shape[2] == Options.EmbedDim && query.shape[0] >= 1 && query.shape[1] >= 1,
+            $"query has shape {Describe.Shape(query)}; it must be (T, B, E) with at least one token and one row, and E = {Options.EmbedDim}.", nameof(query));
+    }
+
+    private static void CheckPadding(Tensor? mask, long tokens, long batch)
+    {
+        Require(mask is null || (mask.dtype is ScalarType.Bool or ScalarType.Byte && mask.shape.SequenceEqual([batch, tokens])),
+            $"key_padding_mask is {mask?.dtype} of shape {(mask is null ? "" : Describe.Shape(mask))}; it must be Bool or Byte of shape (B, T) = ({batch}, {tokens}).",
+            "key_padding_mask");
+    }
+
+    private void CheckMask(Tensor? mask, long tokens, long batch)
+    {
+        const string Name = "attn_mask";
+        if (mask is null)
+        {
+            Require(tokens == 1 || causalWithoutMask,
+                "attn_mask is null, which lets every token see all others, and this layer is causal: pass the causal mask, or create the layer with causalWithoutMask: true.", Name);
+            return;
+        }
+
+        Require(mask.shape.SequenceEqual([tokens, tokens]) || mask.shape.SequenceEqual([batch * Options.NumHeads, tokens, tokens]),
+            $"attn_mask has shape {Describe.Shape(mask)}; it must be (T, T) = ({tokens}, {tokens}) or (B*H, T, T) = ({batch * Options.NumHeads}, {tokens}, {tokens}).", Name);
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var visible = LocalAttention.Causal(tokens, tokens, mask.device);
+        var isCausal = mask.dtype is ScalarType.Bool or ScalarType.Byte
+            ? mask.to(ScalarType.Bool) != visible
+            : (visible & (mask == 0)) | (~visible & (mask <= -10000));
+        Require(isCausal.all().item<bool>(), "attn_mask is another mask than the causal one; the layer attends causally inside segments and honours no other.", Name);
+    }
+
+    private void CheckWeights(bool isWanted, long end) => Require(!isWanted || end <= Options.SegmentLength,
+        $"need_weights is true for a sequence that reaches token {end}, past the first segment ({Options.SegmentLength} tokens): what is read from the memory has no weight for each token. Pass false.",
+        "need_weights");
+
+    private static void Require(bool holds, string message, string parameter)
+    {
+        if (!holds)
+        {
+            throw new ArgumentException(message, parameter);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            in_proj_weight.Dispose();
+            in_proj_bias?.Dispose();
+            out_proj.Dispose();
+            attention.Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
+}

@@ -1,0 +1,251 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+using static InfiniAttention.Tests.Conversion.ConversionTests;
+
+namespace InfiniAttention.Tests.Conversion;
+
+/// <summary>The module that stands where an nn.MultiheadAttention stood.</summary>
+public class InfiniMultiheadAttentionTests
+{
+    private const long Width = 24, Heads = 3, Segment = 8, Batch = 2;
+
+    /// <summary>A model before and after the change of one declaration.</summary>
+    private sealed class Model<TAttention>(TAttention attention) : nn.Module<Tensor, Tensor>("model")
+        where TAttention : nn.Module<Tensor, Tensor, Tensor, Tensor?, bool, Tensor?, Tuple<Tensor, Tensor>>
+    {
+        private readonly LayerNorm norm = nn.LayerNorm(Width);
+        private readonly TAttention self_attn = attention;
+        private readonly Linear head = nn.Linear(Width, 5);
+
+        public Model<TAttention> Registered()
+        {
+            RegisterComponents();
+            return this;
+        }
+
+        public override Tensor forward(Tensor x)
+        {
+            var sequence = norm.call(x).transpose(0, 1);
+            var mask = PlainBlock.CausalMask(x.shape[1], x.dtype);
+            return head.call(self_attn.call(sequence, sequence, sequence, null, false, mask).Item1.transpose(0, 1));
+        }
+    }
+
+    private static Model<MultiheadAttention> Before() => new Model<MultiheadAttention>(nn.MultiheadAttention(Width, Heads)).Registered();
+
+    private static Model<InfiniMultiheadAttention> After(double gateInit = 0) =>
+        new Model<InfiniMultiheadAttention>(new(Width, Heads, Segment, gateInit: gateInit)).Registered();
+
+    private static InfiniMultiheadAttention AttentionOf(nn.Module model) => model.modules().OfType<InfiniMultiheadAttention>().Single();
+
+    [Fact]
+    public void A_model_changes_one_declaration_and_loads_its_old_weights_strictly()
+    {
+        using var scope = NewDisposeScope();
+        var (before, after) = (Before(), After());
+        var old = before.state_dict();
+        Assert.Equal(old.Keys.Order(), after.state_dict().Keys.Order());
+
+        var (missing, unexpected) = after.load_state_dict(old);
+
+        Assert.Empty(missing);
+        Assert.Empty(unexpected);
+        var x = randn(Batch, Segment, Width);
+        Assert.True(Difference(before.call(x), after.call(x)) < 1e-5);
+        Assert.True(Difference(before.call(x.tile([1, 2, 1])), after.call(x.tile([1, 2, 1]))) > 1e-4);
+    }
+
+    [Fact]
+    public void So_it_does_from_a_file()
+    {
+        using var scope = NewDisposeScope();
+        var (before, after) = (Before(), After());
+        var path = Path.GetTempFileName();
+        try
+        {
+            before.save(path);
+            after.load(path);
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+
+        var x = randn(Batch, Segment, Width);
+        Assert.True(Difference(before.call(x), after.call(x)) < 1e-5);
+    }
+
+    [Fact]
+    public void A_trained_gate_is_saved_and_a_new_layer_can_expect_it()
+    {
+        using var scope = NewDisposeScope();
+        var trained = After();
+        Assert.False(AttentionOf(trained).SavesGate);
+        using (no_grad())
+        {
+            AttentionOf(trained).Gate.add_(0.25);
+        }
+
+        Assert.True(AttentionOf(trained).SavesGate);
+        var state = trained.state_dict();
+        Assert.Contains("self_attn.attention.gate", state.Keys);
+
+        // Never lost in silence:
+        var fresh = After();
+        Assert.ThrowsAny<InvalidOperationException>(() => fresh.load_state_dict(state));
+        AttentionOf(fresh).SavesGate = true;
+        fresh.load_state_dict(state);
+        var x = randn(Batch, 3 * Segment, Width);
+        Assert.Equal(0, Difference(trained.call(x), fresh.call(x)));
+    }
+
+    [Fact]
+    public void A_gate_at_its_initial_value_is_not_trained_whatever_the_value_and_type()
+    {
+        using var scope = NewDisposeScope();
+        foreach (var type in new[] { ScalarType.Float32, ScalarType.Float64, ScalarType.BFloat16 })
+        {
+            var layer = new InfiniMultiheadAttention(Width, Heads, Segment, gateInit: 0.1, dtype: type);
+            Assert.False(layer.SavesGate);
+            Assert.Equal(4, layer.state_dict().Count);
+        }
+    }
+
+    [Fact]
+    public void Its_gate_is_a_parameter_and_everything_learns()
+    {
+        using var scope = NewDisposeScope();
+        var model = After();
+        var gate = Assert.Single(InfiniAttentionModule.GateParameters(model));
+        Assert.Contains(model.parameters(), parameter => parameter.Handle == gate.Handle);
+        Assert.Equal(Before().parameters().Count() + 1, model.parameters().Count());
+
+        model.call(randn(Batch, 3 * Segment, Width)).square().sum().backward();
+
+        Assert.All(model.named_parameters(), entry => Assert.True(entry.parameter.grad is { } gradient && gradient.abs().max().item<float>() > 0, entry.name));
+    }
+
+    [Fact]
+    public void Forward_is_that_of_the_module_it_replaces()
+    {
+        using var scope = NewDisposeScope();
+        manual_seed(1);
+        var old = nn.MultiheadAttention(Width, Heads);
+        var layer = new InfiniMultiheadAttention(Width, Heads, Segment);
+        layer.load_state_dict(old.state_dict());
+        var padding = zeros(Batch, Segment, @bool);
+        padding[1, TensorIndex.Slice(6, null)] = true;
+        var x = randn(Segment, Batch, Width);
+        var causal = PlainBlock.CausalMask(Segment, x.dtype);
+        foreach (var mask in new[] { causal, full([Segment, Segment], -1e9).triu(1) })
+        {
+            foreach (var ignored in new[] { null, padding, padding.to(ScalarType.Byte) })
+            {
+                var expected = old.call(x, x, x, ignored?.to(ScalarType.Bool), attn_mask: mask);
+                var actual = layer.call(x, x, x, ignored, attn_mask: mask);
+
+                Assert.True(Difference(expected.Item1, actual.Item1) < 1e-5);
+                Assert.True(Difference(expected.Item2, actual.Item2) < 1e-6);
+            }
+        }
+
+        // Truth values, and a mask for each row and head, say the same.
+        var plain = layer.call(x, x, x, attn_mask: causal).Item1;
+        Assert.Equal(0, Difference(plain, layer.call(x, x, x, attn_mask: causal == double.NegativeInfinity).Item1));
+        Assert.Equal(0, Difference(plain, layer.call(x, x, x, attn_mask: causal.expand(Batch * Heads, Segment, Segment)).Item1));
+    }
+
+    [Fact]
+    public void Weights_nobody_asked_for_are_an_invalid_tensor_as_before()
+    {
+        using var scope = NewDisposeScope();
+        var x = randn(1, Batch, Width);
+        var before = nn.MultiheadAttention(Width, Heads).call(x, x, x, need_weights: false);
+        var after = new InfiniMultiheadAttention(Width, Heads, Segment).call(x, x, x, need_weights: false);
+        Assert.True(before.Item2.IsInvalid);
+        Assert.True(after.Item2.IsInvalid);
+    }
+
+    [Fact]
+    public void Padding_before_a_sequence_gives_finite_outputs_and_gradients()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniMultiheadAttention(Width, Heads, Segment);
+        var padding = zeros(Batch, Segment, @bool);
+        padding[0, TensorIndex.Slice(0, 3)] = true;
+        var x = randn(Segment, Batch, Width, requires_grad: true);
+        var (output, weights) = layer.call(x, x, x, padding, true, PlainBlock.CausalMask(Segment, x.dtype));
+        (output.sum() + weights.square().sum()).backward();
+        Assert.True(isfinite(output).all().item<bool>());
+        Assert.True(isfinite(x.grad!).all().item<bool>());
+        Assert.Equal(0, weights[0, TensorIndex.Slice(0, 3)].abs().max().item<float>());
+        Assert.True((weights[0, TensorIndex.Slice(3, null)].sum(-1) - 1).abs().max().item<float>() < 1e-5);
+    }
+
+    [Fact]
+    public void It_streams()
+    {
+        using var scope = NewDisposeScope();
+        var model = After(0.5).to(ScalarType.Float64);
+        var x = randn(Batch, 5 * Segment + 3, Width, ScalarType.Float64);
+        var expected = model.call(x);
+        using var stream = new SegmentStreamer(model);
+        var outputs = new List<Tensor>();
+        foreach (var length in new long[] { 1, 6, 5, Segment, 1, (2 * Segment) + 3, x.shape[1] - 24 - (2 * Segment) })
+        {
+            outputs.Add(stream.Forward(x.narrow(1, stream.Position, length)));
+        }
+
+        Assert.Equal(x.shape[1], stream.Position);
+        Assert.True(Difference(expected, cat(outputs, 1)) < 1e-12);
+    }
+
+    [Fact]
+    public void In_a_stream_its_own_padding_mask_joins_what_the_streamer_knows()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniMultiheadAttention(Width, Heads, Segment, causalWithoutMask: true, gateInit: 1);
+        var x = randn(3 * Segment, Batch, Width);
+        var starts = zeros(Batch, 3 * Segment, @bool);
+        starts[0, 11] = true;
+        var padding = zeros(Batch, 3 * Segment, @bool);
+        padding[1, 4] = true;
+
+        using var stream = new SegmentStreamer(layer);
+        Tensor joined, alone;
+        using (stream.Activate(new TokenInfo(DocumentStarts: starts)))
+        {
+            joined = layer.call(x, x, x, padding, false).Item1;
+        }
+
+        stream.Reset();
+        using (stream.Activate(new TokenInfo(DocumentStarts: starts, KeyPaddingMask: padding)))
+        {
+            alone = layer.call(x, x, x, null, false).Item1;
+        }
+
+        Assert.Equal(0, Difference(alone, joined));
+        Assert.True(Difference(layer.call(x, x, x, padding, false).Item1, joined) > 1e-4);
+    }
+
+    [Fact]
+    public void It_moves_to_another_type_as_a_whole_and_leaves_no_tensor_behind()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniMultiheadAttention(Width, Heads, Segment, causalWithoutMask: true).to(ScalarType.Float64);
+        var x = randn(2 * Segment, Batch, Width, ScalarType.Float64);
+        var first = x.narrow(0, 0, Segment);
+        Assert.All(layer.parameters(), parameter => Assert.Equal(ScalarType.Float64, parameter.dtype));
+        using (no_grad())
+        {
+            layer.call(x, x, x, need_weights: false).Item1.Dispose();
+            var before = DisposeScopeManager.Statistics.ThreadTotalLiveCount;
+            layer.call(x, x, x, need_weights: false).Item1.Dispose();
+            var (output, weights) = layer.call(first, first, first);
+            output.Dispose();
+            weights.Dispose();
+            Assert.Equal(before, DisposeScopeManager.Statistics.ThreadTotalLiveCount);
+        }
+    }
+}

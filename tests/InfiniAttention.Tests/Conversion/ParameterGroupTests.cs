@@ -1,0 +1,64 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests.Conversion;
+
+public class ParameterGroupTests
+{
+    private static readonly InfiniAttentionOptions Options = new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 };
+
+    [Fact]
+    public void Together_the_groups_are_all_parameters_once()
+    {
+        using var scope = NewDisposeScope();
+        var shared = new InfiniAttentionModule(Options);
+        var model = nn.Sequential(
+            ("first", shared),
+            ("inner", nn.Sequential(("norm", nn.LayerNorm(8)), ("second", new InfiniAttentionModule(Options)))),
+            ("again", shared));
+
+        var gates = InfiniAttentionModule.GateParameters(model);
+        var others = InfiniAttentionModule.OtherParameters(model);
+
+        Assert.Equal(2, gates.Count);
+        Assert.All(gates, gate => Assert.Equal([2], gate.shape));
+        Assert.Equal(10, others.Count);
+        Assert.Equal(12, gates.Concat(others).DistinctBy(parameter => parameter.Handle).Count());
+    }
+
+    [Fact]
+    public void A_layer_by_itself_is_a_model_too_and_a_model_may_have_no_gate()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniAttentionModule(Options);
+        Assert.Same(layer.Gate, Assert.Single(InfiniAttentionModule.GateParameters(layer)));
+        Assert.Equal(4, InfiniAttentionModule.OtherParameters(layer).Count);
+
+        var linear = nn.Linear(4, 4);
+        Assert.Empty(InfiniAttentionModule.GateParameters(linear));
+        Assert.Equal(2, InfiniAttentionModule.OtherParameters(linear).Count);
+    }
+
+    [Fact]
+    public void Gates_learn_at_a_rate_of_their_own_and_do_not_decay()
+    {
+        using var scope = NewDisposeScope();
+        var model = new InfiniMultiheadAttention(8, 2, 4, gateInit: 2, causalWithoutMask: true);
+        var weight = model.get_parameter("in_proj_weight")!;
+        var weightBefore = weight.detach().clone();
+        var optimizer = optim.AdamW(
+        [
+            new AdamW.ParamGroup(InfiniAttentionModule.GateParameters(model), new AdamW.Options { LearningRate = 1e-2, weight_decay = 0 }),
+            new AdamW.ParamGroup(InfiniAttentionModule.OtherParameters(model), new AdamW.Options { LearningRate = 1e-4, weight_decay = 0.1 }),
+        ]);
+
+        var x = randn(12, 1, 8);
+        model.call(x, x, x, need_weights: false).Item1.square().sum().backward();
+        optimizer.step();
+
+        // The first step of Adam is the learning rate, in the direction of the gradient.
+        Assert.True(((model.Gate.detach() - 2).abs() - 1e-2).abs().max().item<float>() < 1e-4);
+        Assert.True((weight.detach() - weightBefore).abs().max().item<float>() < 2e-4);
+    }
+}
