@@ -1,0 +1,62 @@
+using InfiniAttention.Tests.Documentation;
+
+namespace InfiniAttention.Tests.PublicApi;
+
+/// <summary>The public surface is what PublicApi.approved.txt says: to change it is to change that file.</summary>
+public class PublicApiTests
+{
+    private const string Approved = "tests/InfiniAttention.Tests/PublicApi/PublicApi.approved.txt";
+    private const string Accept = "ACCEPT_PUBLIC_API";
+
+    [Fact]
+    public void The_public_surface_is_the_approved_one()
+    {
+        var actual = PublicApiText.Of(typeof(InfiniAttentionModule).Assembly);
+        var file = Path.Combine(Repository.Root, Approved);
+        if (Environment.GetEnvironmentVariable(Accept) == "1")
+        {
+            File.WriteAllText(file, actual);
+        }
+
+        var approved = File.Exists(file) ? Repository.Read(Approved) : "";
+        Assert.True(
+            actual == approved,
+            $"""
+            The public surface is not the approved one (- approved, + now):
+
+            {string.Join('\n', Difference(approved.Split('\n'), actual.Split('\n')))}
+
+            If that is meant, run the test once with {Accept}=1, as in
+                {Accept}=1 ./test.sh --filter {nameof(PublicApiTests)}
+            commit {Approved} with the change, and say in CHANGELOG.md what users must do.
+            """);
+    }
+
+    /// <summary>Lines that only one has, each under the type it belongs to.</summary>
+    private static IEnumerable<string> Difference(string[] approved, string[] actual)
+    {
+        var before = Members(approved);
+        var after = Members(actual);
+        foreach (var type in before.Select(member => member.Type).Union(after.Select(member => member.Type)))
+        {
+            var removed = before.Except(after).Where(member => member.Type == type).Select(member => "- " + member.Line);
+            var added = after.Except(before).Where(member => member.Type == type).Select(member => "+ " + member.Line);
+            var lines = removed.Concat(added).ToArray();
+            if (lines.Length > 0)
+            {
+                yield return "  " + type;
+            }
+
+            foreach (var line in lines)
+            {
+                yield return line;
+            }
+        }
+    }
+
+    private static (string Type, string Line)[] Members(string[] lines)
+    {
+        var type = "";
+        return [.. lines.Where(line => line.Length > 0).Select(line => (line.StartsWith(' ') ? type : type = line, line))];
+    }
+}
