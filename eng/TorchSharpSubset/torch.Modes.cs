@@ -28,6 +28,9 @@ internal sealed class InferenceMode : IDisposable
 
 public static partial class torch
 {
+    /// <summary>The version of libtorch, major and minor.</summary>
+    public static string __version__ => $"{Native.tss_version() / 100}.{Native.tss_version() % 100}";
+
     public static DisposeScope NewDisposeScope() => DisposeScopeManager.ThreadSingleton.NewDisposeScope();
     public static DisposeScope? CurrentDisposeScope => DisposeScopeManager.ThreadSingleton.CurrentDisposeScope;
 

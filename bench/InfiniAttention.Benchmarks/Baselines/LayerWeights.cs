@@ -1,0 +1,49 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Benchmarks;
+
+/// <summary>A layer's weights and shape, so that every baseline computes with the very tensors of the layer it is compared with.</summary>
+/// <remarks>B batch, T tokens, D model width, H heads, K head width, N segment length.</remarks>
+internal sealed class LayerWeights
+{
+    public LayerWeights(InfiniAttentionModule layer)
+    {
+        var options = layer.Options;
+        if (options.NumKeyValueHeads is { } groups && groups != options.NumHeads || options.ValueHeadDim is { } width && width != options.HeadDim
+            || options.Rotary is not null || options.Bias || options.Update != MemoryUpdate.Linear || options.EmptyMemory != EmptyMemory.LocalOnly)
+        {
+            throw new ArgumentException("The baselines compute the plain layer: a key head for each query head, no positions, no bias, the linear rule.", nameof(layer));
+        }
+
+        var parameters = layer.named_parameters().ToDictionary(entry => entry.name, entry => entry.parameter);
+        (Query, Key, Value) = (parameters["q_proj.weight"], parameters["k_proj.weight"], parameters["v_proj.weight"]);
+        (Output, Gate) = (parameters["o_proj.weight"], layer.Gate);
+        (Heads, HeadWidth, SegmentLength) = (options.NumHeads, options.HeadDim ?? options.EmbedDim / options.NumHeads, options.SegmentLength);
+    }
+
+    public Parameter Query { get; }
+
+    public Parameter Key { get; }
+
+    public Parameter Value { get; }
+
+    public Parameter Output { get; }
+
+    public Parameter Gate { get; }
+
+    public long Heads { get; }
+
+    public long HeadWidth { get; }
+
+    public long SegmentLength { get; }
+
+    /// <summary>(B, n, D) to the heads of one projection, (B, H, n, K), without a copy.</summary>
+    public Tensor Project(Tensor x, Parameter weight) =>
+        nn.functional.linear(x, weight).view(x.shape[0], x.shape[1], Heads, HeadWidth).transpose(1, 2);
+
+    /// <summary>(B, H, n, K) to the layer's output, (B, n, D).</summary>
+    public Tensor ProjectOutput(Tensor heads) =>
+        nn.functional.linear(heads.transpose(1, 2).reshape(heads.shape[0], heads.shape[2], Heads * HeadWidth), Output);
+}

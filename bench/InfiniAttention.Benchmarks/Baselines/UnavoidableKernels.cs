@@ -1,0 +1,84 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Benchmarks;
+
+/// <summary>
+/// What no implementation can do without, and nothing else: for each block of tokens four projections, local attention over
+/// its segments, and two memory products, sigma(K)^T V and sigma(Q) M, each on tensors that already lie as it wants them.
+/// </summary>
+internal sealed class UnavoidableKernels
+{
+    private readonly LayerWeights weights;
+    private readonly Tensor x;                                   // (B, T, D)
+    private readonly Tensor block;                               // (B, C, D), C tokens in a block
+    private readonly Tensor q, k, v;                             // (B*S, H, N, K)
+    private readonly Tensor queries, keys, values, memory;       // (B*S*H, N, K), and (B*S*H, K, K)
+    private readonly long blockTokens;
+
+    /// <param name="weights">The layer's weights.</param>
+    /// <param name="x">(B, T, D), T a multiple of the block.</param>
+    /// <param name="blockTokens">Tokens of a row that go at once, a multiple of N.</param>
+    public UnavoidableKernels(LayerWeights weights, Tensor x, long blockTokens)
+    {
+        if (x.shape[1] % blockTokens != 0 || blockTokens % weights.SegmentLength != 0)
+        {
+            throw new ArgumentException($"The block is {blockTokens} tokens; it must divide T = {x.shape[1]} and be a multiple of N = {weights.SegmentLength}.", nameof(blockTokens));
+        }
+
+        (this.weights, this.x, this.blockTokens) = (weights, x, blockTokens);
+        var (batch, n, width) = (x.shape[0], weights.SegmentLength, weights.HeadWidth);
+        var rows = batch * blockTokens / n;
+        block = randn([batch, blockTokens, weights.Heads * width], x.dtype, x.device);
+        q = randn([rows, weights.Heads, n, width], x.dtype, x.device);
+        (k, v) = (randn_like(q), randn_like(q));
+        (queries, keys, values) = (q.view(-1, n, width), k.view(-1, n, width), v.view(-1, n, width));
+        memory = randn([rows * weights.Heads, width, width], x.dtype, x.device);
+        Parts =
+        [
+            ("query, key and value projections", start => Drop(Project(start, weights.Query), Project(start, weights.Key), Project(start, weights.Value))),
+            ("local attention", _ => Drop(nn.functional.scaled_dot_product_attention(q, k, v, null, 0, true))),
+            ("memory update product", _ => Drop(keys.transpose(1, 2).bmm(values))),
+            ("memory retrieval product", _ => Drop(queries.bmm(memory))),
+            ("output projection", _ => Drop(nn.functional.linear(block, weights.Output))),
+        ];
+    }
+
+    /// <summary>Each kernel by its name, on the block that begins at the given token.</summary>
+    public IReadOnlyList<(string Name, Action<long> Run)> Parts { get; }
+
+    /// <summary>All kernels over the whole length.</summary>
+    public void Run()
+    {
+        for (var start = 0L; start < x.shape[1]; start += blockTokens)
+        {
+            foreach (var (_, run) in Parts)
+            {
+                run(start);
+            }
+        }
+    }
+
+    /// <summary>One kernel over the whole length.</summary>
+    public void Run(Action<long> part)
+    {
+        for (var start = 0L; start < x.shape[1]; start += blockTokens)
+        {
+            part(start);
+        }
+    }
+
+    private Tensor Project(long start, Tensor weight)
+    {
+        using var tokens = x.narrow(1, start, blockTokens);
+        return nn.functional.linear(tokens, weight);
+    }
+
+    private static void Drop(params ReadOnlySpan<Tensor> results)
+    {
+        foreach (var result in results)
+        {
+            result.Dispose();
+        }
+    }
+}

@@ -1,0 +1,36 @@
+namespace InfiniAttention.Benchmarks;
+
+/// <summary>What was measured of one thing, or of two things in turn.</summary>
+internal sealed record Series(string Name, double[] Values)
+{
+    public double Median => Quantile(Values, 0.5);
+
+    /// <summary>The q-quantile, interpolated between neighbours.</summary>
+    public static double Quantile(IReadOnlyCollection<double> values, double q)
+    {
+        var sorted = values.Order().ToArray();
+        var place = q * (sorted.Length - 1);
+        var below = (int)place;
+        return below + 1 < sorted.Length ? sorted[below] + ((place - below) * (sorted[below + 1] - sorted[below])) : sorted[below];
+    }
+}
+
+/// <summary>A ratio measured round by round: the two sides of a round ran one right after the other.</summary>
+internal sealed record Comparison(Series Numerator, Series Denominator, string Unit)
+{
+    private readonly double[] ratios = [.. Numerator.Values.Zip(Denominator.Values, (above, below) => above / below)];
+
+    public double Median => Series.Quantile(ratios, 0.5);
+
+    public double LowerQuartile => Series.Quantile(ratios, 0.25);
+
+    public double UpperQuartile => Series.Quantile(ratios, 0.75);
+
+    public int Rounds => ratios.Length;
+
+    /// <summary>The same with values per something, such as tokens.</summary>
+    public Comparison Per(double numerator, double denominator, string unit) => new(
+        Numerator with { Values = [.. Numerator.Values.Select(value => value / numerator)] },
+        Denominator with { Values = [.. Denominator.Values.Select(value => value / denominator)] },
+        unit);
+}

@@ -1,0 +1,53 @@
+using System.Reflection;
+using System.Runtime.InteropServices;
+using TorchSharp;
+
+namespace InfiniAttention.Benchmarks;
+
+/// <summary>What a result must say beside its numbers: where, on what and of which commit it was measured.</summary>
+internal static class Machine
+{
+    /// <summary>Processor, cores and threads in use.</summary>
+    public static string Description => $"{Processor}, {Environment.ProcessorCount} cores, {torch.get_num_threads()} threads, {RuntimeInformation.OSDescription}";
+
+    public static string LibTorch => torch.__version__;
+
+    public static string Runtime => RuntimeInformation.FrameworkDescription;
+
+    /// <summary>The commit this program was built from.</summary>
+    public static string Commit =>
+        typeof(Machine).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+') is [_, var commit, ..] ? commit[..10] : "unknown";
+
+    /// <summary>The lines that head every file of results.</summary>
+    public static IEnumerable<string> Provenance(torch.Device device) =>
+    [
+        $"machine: {Description}",
+        $"device: {device}",
+        $"libtorch: {LibTorch}",
+        $"runtime: {Runtime}",
+        $"commit: {Commit}",
+        $"date: {DateTime.UtcNow:yyyy-MM-dd HH:mm} UTC",
+    ];
+
+    /// <summary>bench/results of the repository this program was built in; the current folder where it was moved elsewhere.</summary>
+    public static string ResultsFolder
+    {
+        get
+        {
+            for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
+            {
+                if (File.Exists(Path.Combine(folder.FullName, "InfiniAttention.sln")))
+                {
+                    return Directory.CreateDirectory(Path.Combine(folder.FullName, "bench", "results")).FullName;
+                }
+            }
+
+            return Environment.CurrentDirectory;
+        }
+    }
+
+    private static string Processor =>
+        File.Exists("/proc/cpuinfo") && File.ReadLines("/proc/cpuinfo").FirstOrDefault(line => line.StartsWith("model name", StringComparison.Ordinal)) is { } line
+            ? line[(line.IndexOf(':', StringComparison.Ordinal) + 2)..]
+            : RuntimeInformation.ProcessArchitecture.ToString();
+}

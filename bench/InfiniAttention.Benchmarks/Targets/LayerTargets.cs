@@ -1,0 +1,78 @@
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Benchmarks;
+
+/// <summary>The layer over a whole sequence, against the sum of its kernels, against loops over segments, and rule against rule.</summary>
+internal static class LayerTargets
+{
+    private const long Tokens = 32 * Setting.Kilo;
+    private const long LoopTokens = 16 * Setting.Kilo;
+    private static readonly long[] LoopSegments = [64, 128, 256, 1024, 2048];
+
+    public static IEnumerable<Target> All(Setting setting)
+    {
+        yield return new("kernels-n2048", "forward over the sum of its kernels, T 32768, D 512, N 2048", Bound.AtMost, 1.1, s => OverKernels(s, LayerShape.Long));
+        yield return new("kernels-n128", "forward over the sum of its kernels, T 32768, D 256, N 128", Bound.AtMost, 1.3, s => OverKernels(s, LayerShape.Short));
+        yield return new("paper-forward", "paper-literal loop over ours, N 2048, forward", Bound.AtLeast, 4, s => Loop(s, 2048, false, weights => new PaperLiteralLoop(weights).Forward));
+        yield return new("paper-training", "paper-literal loop over ours, N 2048, forward and backward", Bound.AtLeast, 4, s => Loop(s, 2048, true, weights => new PaperLiteralLoop(weights).Forward));
+        foreach (var n in LoopSegments)
+        {
+            var limit = (setting.Device.type, n) switch
+            {
+                (TorchSharp.DeviceType.CUDA, <= 256) => 3,
+                (_, <= 128) => 1.25,
+                _ => 1.0,
+            };
+            yield return new($"loop-forward-n{n}", $"loop with fused attention over ours, N {n}, forward", Bound.AtLeast, limit, s => Loop(s, n, false, weights => new FusedLoop(weights).Forward));
+            yield return new($"loop-training-n{n}", $"loop with fused attention over ours, N {n}, forward and backward", Bound.AtLeast, limit, s => Loop(s, n, true, weights => new FusedLoop(weights).Forward));
+        }
+
+        yield return new("delta-n2048", "delta rule over linear rule, forward, D 512, N 2048", Bound.AtMost, 1.15, s => DeltaOverLinear(s, LayerShape.Long));
+        yield return new("delta-n128", "delta rule over linear rule, forward, D 256, N 128", Bound.AtMost, 1.15, s => DeltaOverLinear(s, LayerShape.Short));
+    }
+
+    private static Comparison OverKernels(Setting setting, LayerShape shape)
+    {
+        var (layer, x) = setting.LayerAndInput(Tokens, shape);
+        using var noGrad = no_grad();
+        var kernels = new UnavoidableKernels(new(layer), x, BlockSize.Segments(layer.Options, x) * shape.SegmentLength);
+        return setting.Clock.Compare("forward", () => layer.call(x), "kernels", kernels.Run);
+    }
+
+    private static Comparison DeltaOverLinear(Setting setting, LayerShape shape)
+    {
+        var (linear, x) = setting.LayerAndInput(Tokens, shape);
+        var (delta, _) = setting.LayerAndInput(Tokens, shape, MemoryUpdate.Delta);
+        using var noGrad = no_grad();
+        return setting.Clock.Compare("delta", () => delta.call(x), "linear", () => linear.call(x));
+    }
+
+    private static Comparison Loop(Setting setting, long segmentLength, bool training, Func<LayerWeights, Func<Tensor, Tensor>> baseline)
+    {
+        var (layer, x) = setting.LayerAndInput(LoopTokens, LayerShape.Long with { SegmentLength = segmentLength });
+        var loop = baseline(new(layer));
+        RequireSameOutput(layer.call, loop, x);
+        if (!training)
+        {
+            using var noGrad = no_grad();
+            return setting.Clock.Compare("loop", () => loop(x), "ours", () => layer.call(x));
+        }
+
+        var gradient = randn_like(x);
+        x.requires_grad_(true);
+        return setting.Clock.Compare("loop", () => loop(x).backward([gradient]), "ours", () => layer.call(x).backward([gradient]));
+    }
+
+    /// <summary>Comparing the times of two computations says something only if they compute the same.</summary>
+    private static void RequireSameOutput(Func<Tensor, Tensor> layer, Func<Tensor, Tensor> baseline, Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var (expected, actual) = (baseline(x), layer(x));
+        var difference = ((actual - expected).abs().max() / expected.abs().max()).item<float>();
+        if (difference is not < 1e-4f)
+        {
+            throw new InvalidOperationException($"The layer and its baseline differ by {difference:G3} of the largest output: their times are not of the same computation.");
+        }
+    }
+}
