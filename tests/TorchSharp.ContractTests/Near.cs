@@ -9,9 +9,8 @@ internal static class Near
         var values = actual.detach().to(ScalarType.Float64).cpu().contiguous().flatten().data<double>().ToArray();
         Assert.Equal(expected.Length, values.Length);
         for (var i = 0; i < expected.Length; i++)
-            Assert.True(
-                expected[i].Equals(values[i]) || Math.Abs(expected[i] - values[i]) <= tolerance * Math.Max(1, Math.Abs(expected[i])),
-                $"element {i}: expected {expected[i]}, got {values[i]}");
+            if (!expected[i].Equals(values[i]) && !(Math.Abs(expected[i] - values[i]) <= tolerance * Math.Max(1, Math.Abs(expected[i]))))
+                Assert.Fail($"element {i}: expected {expected[i]}, got {values[i]}");
     }
 
     internal static void Equal(Tensor expected, Tensor actual, double tolerance = 1e-5)

@@ -12,9 +12,9 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/core/stack.h>
-#include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/variable.h>
 #include <torch/version.h>
@@ -169,6 +169,11 @@ Value unbox(c10::IValue value) {
         TORCH_CHECK(value.isNone(), "a result of kind ", value.tagKind(), " is not supported");
     }
     return result;
+}
+
+// The interface of device guards: unlike the hooks of CUDA it has stayed the same over the versions.
+int32_t cuda_device_count() {
+    return c10::impl::hasDeviceGuardImpl(at::kCUDA) ? static_cast<int32_t>(c10::impl::getDeviceGuardImpl(at::kCUDA)->deviceCount()) : 0;
 }
 
 at::Generator cpu_generator() { return at::globalContext().defaultGenerator(at::kCPU); }
@@ -349,13 +354,12 @@ EXPORT bool tss_generator_set_state(at::Generator* generator, Handle state) {
 // ---- CUDA
 
 EXPORT int32_t tss_cuda_device_count() {
-    return guarded<int32_t>(0, [] { return at::globalContext().hasCUDA() ? static_cast<int32_t>(at::detail::getCUDAHooks().getNumGPUs()) : 0; });
+    return guarded<int32_t>(0, [] { return cuda_device_count(); });
 }
 
 EXPORT bool tss_cuda_manual_seed(uint64_t seed) {
     return succeeds([&] {
-        const int32_t count = at::globalContext().hasCUDA() ? static_cast<int32_t>(at::detail::getCUDAHooks().getNumGPUs()) : 0;
-        for (int32_t i = 0; i < count; ++i) {
+        for (int32_t i = 0; i < cuda_device_count(); ++i) {
             auto generator = at::globalContext().defaultGenerator(c10::Device(at::kCUDA, static_cast<c10::DeviceIndex>(i)));
             std::lock_guard<std::mutex> lock(generator.mutex());
             generator.set_current_seed(seed);
@@ -363,9 +367,12 @@ EXPORT bool tss_cuda_manual_seed(uint64_t seed) {
     });
 }
 
+// Waits for the current stream of a device (-1: the current one); nothing here ever makes another stream.
 EXPORT bool tss_cuda_synchronize(int32_t device) {
     return succeeds([&] {
-        auto& hooks = at::detail::getCUDAHooks();
-        hooks.deviceSynchronize(static_cast<c10::DeviceIndex>(device < 0 ? hooks.current_device() : device));
+        TORCH_CHECK(cuda_device_count() > 0, "there is no CUDA device to wait for");
+        auto guard = c10::impl::getDeviceGuardImpl(at::kCUDA);
+        auto place = device < 0 ? guard->getDevice() : c10::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device));
+        guard->synchronizeStream(guard->getStream(place));
     });
 }
