@@ -39,6 +39,28 @@ public class ReplaceSnippets
         Assert.Equal([2, 100, 64], y.shape);
     }
 
+    [Fact]
+    public void Weights_taken_over()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var trained = nn.MultiheadAttention(64, 4);
+        trained.eval();
+
+        #region take over
+        var options = new InfiniAttentionOptions { EmbedDim = 64, NumHeads = 4, SegmentLength = 16 };
+        var attention = InfiniAttentionModule.From(trained, options);                  // nn.MultiheadAttention
+        var layout = AttentionWeights.Load(attention, trained.state_dict());           // or any of five layouts, by their names
+        #endregion
+
+        var x = randn(16, 2, 64);
+        var (expected, _) = trained.call(x, x, x, null, false, full(16, 16, float.NegativeInfinity).triu(1));
+        Assert.Equal(AttentionLayout.InProj, layout);
+        Assert.True(expected.transpose(0, 1).allclose(attention.call(x.transpose(0, 1)), 1e-4, 1e-5));
+        attention.Dispose();
+        trained.Dispose();
+    }
+
     private static class Before
     {
         #region a block before
@@ -58,7 +80,7 @@ public class ReplaceSnippets
             public override Tensor forward(Tensor x)                 // (B, T, D)
             {
                 var y = norm.call(x).transpose(0, 1);                // it wants (T, B, D)
-                var future = ones(y.shape[0], y.shape[0], @bool, y.device).triu(1);
+                var future = full(y.shape[0], y.shape[0], float.NegativeInfinity, y.dtype, y.device).triu(1);
                 return x + attention.call(y, y, y, null, false, future).Item1.transpose(0, 1);
             }
         }
