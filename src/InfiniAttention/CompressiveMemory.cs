@@ -14,14 +14,14 @@ internal static class CompressiveMemory
     /// sigma(x) = ELU(x) + 1, computed as max(x, 0) + exp(min(x, 0)), which keeps its relative precision where ELU + 1 cancels.
     /// </summary>
     /// <remarks>
-    /// It is kept above the smallest number whose square is a normal one, so that a denominator sigma(q) z is 0 only for a
-    /// memory to which nothing was written. The upper limit of the exponent, just below 0, lets the gradient at exactly 0
-    /// come from one of the two terms alone.
+    /// It is kept so far above 0 that a denominator sigma(q) z is 0 only for a memory to which nothing was written, and that
+    /// the square of its reciprocal, which gradients need, is finite. The upper limit of the exponent, just below 0, lets the
+    /// gradient at exactly 0 come from one of the two terms alone.
     /// </remarks>
     public static Tensor FeatureMap(Tensor x)
     {
         using var scope = NewDisposeScope();
-        var floor = x.dtype == ScalarType.Float64 ? -350.0 : -41.0;
+        var floor = x.dtype == ScalarType.Float64 ? -80.0 : -16.0;
         return x.clamp_min(0).add_(x.clamp(floor, -1e-30).exp_()).MoveToOuterDisposeScope();
     }
 

@@ -19,6 +19,12 @@ internal static class LocalAttention
     public static Tensor Attend(Tensor q, Tensor k, Tensor v, SegmentMarks marks, double dropout)
     {
         using var scope = NewDisposeScope();
+        if (q.dtype == ScalarType.Float16 && q.device_type == DeviceType.CPU)
+        {
+            // On a CPU the scores would be half too, and overflow at 65504; a GPU keeps them in float32 by itself.
+            return Attend(q.to(ScalarType.Float32), k.to(ScalarType.Float32), v.to(ScalarType.Float32), marks, dropout).to(ScalarType.Float16).MoveToOuterDisposeScope();
+        }
+
         var (segments, batch, heads, group, n, width) = (q.shape[0], q.shape[1], q.shape[2], q.shape[3], q.shape[4], q.shape[5]);
         var (length, valueWidth) = (k.shape[3], v.shape[4]);
         var mask = marks.LocalMask(n);
