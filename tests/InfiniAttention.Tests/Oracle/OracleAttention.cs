@@ -1,0 +1,150 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests.Oracle;
+
+/// <summary>
+/// Infini-attention as the paper writes it: one row, one token and one head at a time, in float64. Slow and obvious; it
+/// shares nothing with the library but the options. Gradients come from automatic differentiation of what is written here.
+/// D model width, H query heads, G key/value heads, K key width, V value width, N segment length.
+/// </summary>
+internal sealed class OracleAttention(InfiniAttentionOptions options, IReadOnlyDictionary<string, Tensor> weights)
+{
+    private readonly int H = (int)options.NumHeads;
+    private readonly int G = (int)(options.NumKeyValueHeads ?? options.NumHeads);
+    private readonly int K = (int)(options.HeadDim ?? options.EmbedDim / options.NumHeads);
+    private readonly int V = (int)(options.ValueHeadDim ?? options.HeadDim ?? options.EmbedDim / options.NumHeads);
+
+    /// <summary>sigma(x) = ELU(x) + 1, which is exp(x) below zero and x + 1 above.</summary>
+    public static Tensor Sigma(Tensor x) => nn.functional.elu(x, 1.0) + 1;
+
+    /// <summary>Equation 7: sigma(q) M / (sigma(q) z).</summary>
+    public static Tensor Read(Tensor feature, Tensor M, Tensor z) => matmul(feature, M) / matmul(feature, z);
+
+    public OracleRow[] NewState(long rows) => [.. Enumerable.Range(0, (int)rows).Select(_ => new OracleRow(options))];
+
+    /// <summary>Feeds x (B,T,D) to the rows, which are changed, and returns the outputs (B,T,D).</summary>
+    public Tensor Forward(OracleRow[] rows, Tensor x, TokenInfo? info = null)
+    {
+        var outputs = new List<Tensor>();
+        for (int b = 0; b < x.shape[0]; b++)
+        {
+            var row = new List<Tensor>();
+            for (int t = 0; t < x.shape[1]; t++)
+            {
+                bool starts = At(info?.DocumentStarts, b, t)?.item<bool>() ?? false;
+                bool padded = At(info?.KeyPaddingMask, b, t)?.item<bool>() ?? false;
+                Tensor weight = At(info?.WriteWeights, b, t) ?? ones([], dtype: ScalarType.Float64);
+                row.Add(Step(rows[b], x.select(0, b).select(0, t), starts, padded, weight));
+            }
+
+            outputs.Add(stack(row, 0));
+        }
+
+        return stack(outputs, 0);
+    }
+
+    /// <summary>M of all rows and heads, (B,G,K,V).</summary>
+    public static Tensor Memory(OracleRow[] rows) => stack(rows.Select(r => stack(r.Memory, 0)), 0);
+
+    /// <summary>z of all rows and heads, (B,G,K).</summary>
+    public static Tensor Normalizer(OracleRow[] rows) => stack(rows.Select(r => stack(r.Normalizer, 0)), 0);
+
+    /// <summary>Cuts the graph before the memories and makes them leaves; the open segment is left as it is.</summary>
+    public static (Tensor Memory, Tensor Normalizer) MakeLeaf(OracleRow[] rows)
+    {
+        Tensor memory = Memory(rows).detach().requires_grad_(true), normalizer = Normalizer(rows).detach().requires_grad_(true);
+        for (int b = 0; b < rows.Length; b++)
+        {
+            rows[b].ReplaceMemory(memory.select(0, b), normalizer.select(0, b));
+        }
+
+        return (memory, normalizer);
+    }
+
+    private static Tensor? At(Tensor? perToken, int b, int t) => perToken?.select(0, b).select(0, t);
+
+    private Tensor Step(OracleRow row, Tensor x, bool starts, bool padded, Tensor weight)
+    {
+        if (starts)
+        {
+            row.StartDocument();
+        }
+
+        int position = row.Open.Count; // inside the segment
+        Tensor[] queries = Heads(Project("q_proj", x), K);
+        Tensor[] keys = Heads(Project("k_proj", x), K);
+        Tensor[] values = Heads(Project("v_proj", x), V);
+        row.Open.Add(new OracleToken(keys, [.. keys.Select(k => Rotate(k, position))], values, weight, padded));
+
+        var heads = new List<Tensor>();
+        for (int h = 0; h < H; h++)
+        {
+            heads.Add(Head(row, h, queries[h], Rotate(queries[h], position)));
+        }
+
+        if (row.Open.Count == options.SegmentLength)
+        {
+            row.Commit();
+        }
+
+        return Project("o_proj", cat(heads, 0));
+    }
+
+    /// <summary>Equations 6, 7 and 10 for one query: the newest token of the row.</summary>
+    private Tensor Head(OracleRow row, int h, Tensor query, Tensor rotatedQuery)
+    {
+        int g = h / (H / G);
+        Tensor local = Local(row, g, rotatedQuery);
+        Tensor gate = sigmoid(weights["gate"].select(0, h));
+        if (row.NothingToRead)
+        {
+            return options.EmptyMemory == EmptyMemory.LocalOnly ? local : (1 - gate) * local;
+        }
+
+        Tensor remembered = Read(Sigma(query), row.Memory[g], row.Normalizer[g]);
+        return gate * remembered + (1 - gate) * local;
+    }
+
+    private Tensor Local(OracleRow row, int g, Tensor rotatedQuery)
+    {
+        OracleToken[] seen = [.. row.Open.Where(t => t.Visible)];
+        if (seen.Length == 0)
+        {
+            return zeros(V, dtype: ScalarType.Float64);
+        }
+
+        Tensor scores = stack(seen.Select(t => matmul(t.RotatedKeys[g], rotatedQuery)), 0) / Math.Sqrt(K);
+        return matmul(softmax(scores, 0), stack(seen.Select(t => t.Values[g]), 0));
+    }
+
+    private static Tensor[] Heads(Tensor x, int width) =>
+        [.. Enumerable.Range(0, (int)x.shape[0] / width).Select(h => x.narrow(0, h * width, width))];
+
+    private Tensor Project(string name, Tensor x)
+    {
+        Tensor y = matmul(weights[name + ".weight"], x);
+        return options.Bias ? y + weights[name + ".bias"] : y;
+    }
+
+    /// <summary>Turns each pair of a vector (K) by position * theta^(-2i/K), as a product with a K x K matrix.</summary>
+    private Tensor Rotate(Tensor x, int position)
+    {
+        if (options.Rotary is not { } rotary)
+        {
+            return x;
+        }
+
+        double[] rotation = new double[K * K];
+        for (int i = 0; i < K / 2; i++)
+        {
+            (int a, int b) = rotary.Pairing == RotaryPairing.Halves ? (i, i + K / 2) : (2 * i, 2 * i + 1);
+            double angle = position * Math.Pow(rotary.Theta, -2.0 * i / K);
+            rotation[a * K + a] = rotation[b * K + b] = Math.Cos(angle);
+            rotation[a * K + b] = -Math.Sin(angle);
+            rotation[b * K + a] = Math.Sin(angle);
+        }
+
+        return matmul(tensor(rotation).reshape(K, K), x);
+    }
+}

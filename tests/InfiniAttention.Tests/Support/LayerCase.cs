@@ -1,0 +1,185 @@
+using FsCheck;
+using FsCheck.Fluent;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests;
+
+/// <summary>A layer, its weights and an input, all determined by these numbers.</summary>
+internal sealed record LayerCase
+{
+    public int Seed { get; init; }
+
+    public int Batch { get; init; } = 2;
+
+    public int Length { get; init; } = 13;
+
+    public int Segment { get; init; } = 4;
+
+    public int KeyValueHeads { get; init; } = 2;
+
+    public int HeadsPerGroup { get; init; } = 1;
+
+    public int HeadDim { get; init; } = 4;
+
+    public int ValueDim { get; init; } = 4;
+
+    public int EmbedDim { get; init; } = 8;
+
+    public MemoryUpdate Update { get; init; }
+
+    public DeltaNormalizer DeltaNormalizer { get; init; }
+
+    public EmptyMemory EmptyMemory { get; init; }
+
+    /// <summary>Segments of all rows that the library takes at once; 0 for its own choice.</summary>
+    public int BlockSegments { get; init; }
+
+    public RotaryPairing? Rotary { get; init; }
+
+    public bool Bias { get; init; }
+
+    public bool Padding { get; init; }
+
+    public bool Documents { get; init; }
+
+    public bool WriteWeights { get; init; }
+
+    public static Gen<LayerCase> Generator { get; } =
+        from seed in Gen.Choose(0, int.MaxValue - 1)
+        from sizes in Gen.Zip(Gen.Choose(1, 3), Gen.Choose(1, 6))
+        from length in Gen.Choose(1, 5 * sizes.Item2 + 2)
+        from heads in Gen.Zip(Gen.Choose(1, 3), Gen.Choose(1, 3))
+        from halfWidths in Gen.Zip(Gen.Choose(1, 3), Gen.Choose(1, 5))
+        from embed in Gen.Choose(1, 9)
+        from rule in Gen.Elements(
+            (MemoryUpdate.Linear, DeltaNormalizer.BeforeSegment),
+            (MemoryUpdate.Delta, DeltaNormalizer.BeforeSegment),
+            (MemoryUpdate.Delta, DeltaNormalizer.AfterSegment))
+        from empty in Gen.Elements(EmptyMemory.LocalOnly, EmptyMemory.Gated)
+        from rotary in Gen.Elements<RotaryPairing?>(null, RotaryPairing.Halves, RotaryPairing.Interleaved)
+        from block in Gen.Choose(0, 3)
+        from flags in Gen.ArrayOf(Gen.Elements(false, true), 4)
+        select new LayerCase
+        {
+            Seed = seed,
+            Batch = sizes.Item1,
+            Segment = sizes.Item2,
+            Length = length,
+            KeyValueHeads = heads.Item1,
+            HeadsPerGroup = heads.Item2,
+            HeadDim = 2 * halfWidths.Item1,
+            ValueDim = halfWidths.Item2,
+            EmbedDim = embed,
+            Update = rule.Item1,
+            DeltaNormalizer = rule.Item2,
+            EmptyMemory = empty,
+            BlockSegments = block,
+            Rotary = rotary,
+            Bias = flags[0],
+            Padding = flags[1],
+            Documents = flags[2],
+            WriteWeights = flags[3],
+        };
+
+    public static Arbitrary<LayerCase> Any { get; } = Arb.From(Generator, Simpler);
+
+    public long Heads => (long)KeyValueHeads * HeadsPerGroup;
+
+    public InfiniAttentionOptions Options() => new()
+    {
+        EmbedDim = EmbedDim,
+        NumHeads = Heads,
+        NumKeyValueHeads = KeyValueHeads,
+        HeadDim = HeadDim,
+        ValueHeadDim = ValueDim,
+        SegmentLength = Segment,
+        Update = Update,
+        DeltaNormalizer = DeltaNormalizer,
+        EmptyMemory = EmptyMemory,
+        BlockTokens = BlockSegments == 0 ? null : (long)BlockSegments * Segment * Batch,
+        Rotary = Rotary is { } pairing ? new RotaryOptions(50.0, pairing) : null,
+        Bias = Bias,
+    };
+
+    /// <summary>The weights by their names in <c>state_dict</c>, float64 leaves of the graph.</summary>
+    public Dictionary<string, Tensor> Weights()
+    {
+        var draw = new Draw(Seed);
+        double inner = 1 / Math.Sqrt(EmbedDim);
+        var weights = new Dictionary<string, Tensor>
+        {
+            ["q_proj.weight"] = draw.Normal(inner, Heads * HeadDim, EmbedDim),
+            ["k_proj.weight"] = draw.Normal(inner, (long)KeyValueHeads * HeadDim, EmbedDim),
+            ["v_proj.weight"] = draw.Normal(inner, (long)KeyValueHeads * ValueDim, EmbedDim),
+            ["o_proj.weight"] = draw.Normal(1 / Math.Sqrt(Heads * ValueDim), EmbedDim, Heads * ValueDim),
+            ["gate"] = draw.Normal(1, Heads),
+        };
+        foreach (string projection in Bias ? new[] { "q_proj", "k_proj", "v_proj", "o_proj" } : [])
+        {
+            weights[projection + ".bias"] = draw.Normal(0.3, weights[projection + ".weight"].shape[0]);
+        }
+
+        foreach (Tensor weight in weights.Values)
+        {
+            weight.requires_grad_(true);
+        }
+
+        return weights;
+    }
+
+    /// <summary>The library's layer with <see cref="Weights"/>, float64.</summary>
+    public InfiniAttentionModule Layer() => Layers.With(Options(), Weights());
+
+    /// <summary>(B,T,D), a leaf of the graph.</summary>
+    public Tensor Input() => new Draw(Seed + 1).Normal(1, Batch, Length, EmbedDim).requires_grad_(true);
+
+    public TokenInfo? Info()
+    {
+        var draw = new Draw(Seed + 2);
+        Tensor? padding = Padding ? PaddingMask(draw) : null;
+        Tensor? starts = Documents ? draw.Flags(0.15, Batch, Length) : null;
+        Tensor? writes = null;
+        if (WriteWeights)
+        {
+            writes = draw.Uniform(0, 3, Batch, Length).masked_fill(draw.Flags(0.2, Batch, Length), 0).requires_grad_(true);
+        }
+
+        return padding is null && starts is null && writes is null ? null : new TokenInfo(padding, starts, writes);
+    }
+
+    /// <summary>Single padded tokens, and now and then a run of them from the left as batches of prompts have.</summary>
+    private Tensor PaddingMask(Draw draw)
+    {
+        Tensor mask = draw.Flags(0.2, Batch, Length);
+        for (int b = 0; b < Batch; b++)
+        {
+            if (draw.Int(2) == 0)
+            {
+                mask.select(0, b).narrow(0, 0, 1 + draw.Int(Length)).fill_(true);
+            }
+        }
+
+        return mask;
+    }
+
+    private static IEnumerable<LayerCase> Simpler(LayerCase one)
+    {
+        IEnumerable<LayerCase> fewer =
+        [
+            one with { Batch = 1 },
+            one with { Length = Math.Max(1, one.Length / 2) },
+            one with { Length = Math.Max(1, one.Length - 1) },
+            one with { Segment = Math.Max(1, one.Segment / 2) },
+            one with { KeyValueHeads = 1 },
+            one with { HeadsPerGroup = 1 },
+            one with { Padding = false },
+            one with { Documents = false },
+            one with { WriteWeights = false },
+            one with { Bias = false },
+            one with { Rotary = null },
+            one with { Update = MemoryUpdate.Linear, DeltaNormalizer = DeltaNormalizer.BeforeSegment },
+            one with { BlockSegments = 0 },
+        ];
+        return fewer.Where(simpler => simpler != one);
+    }
+}

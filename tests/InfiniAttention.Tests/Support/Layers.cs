@@ -1,0 +1,26 @@
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests;
+
+/// <summary>Small helpers around layers and what is told of their tokens.</summary>
+internal static class Layers
+{
+    /// <summary>A float64 layer holding copies of the given weights.</summary>
+    public static InfiniAttentionModule With(InfiniAttentionOptions options, IReadOnlyDictionary<string, Tensor> weights)
+    {
+        var layer = new InfiniAttentionModule(options, dtype: ScalarType.Float64);
+        layer.load_state_dict(weights.ToDictionary(w => w.Key, w => w.Value));
+        return layer;
+    }
+
+    /// <summary>What is known of the tokens from start on.</summary>
+    public static TokenInfo? Part(this TokenInfo? info, long start, long length) => info is null ? null : new TokenInfo(
+        info.KeyPaddingMask?.narrow(1, start, length),
+        info.DocumentStarts?.narrow(1, start, length),
+        info.WriteWeights?.narrow(1, start, length));
+
+    public static TokenInfo? Rows(this TokenInfo? info, Tensor rows) => info is null ? null : new TokenInfo(
+        info.KeyPaddingMask?.index_select(0, rows),
+        info.DocumentStarts?.index_select(0, rows),
+        info.WriteWeights?.index_select(0, rows));
+}
