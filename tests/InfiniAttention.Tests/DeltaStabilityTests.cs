@@ -1,0 +1,95 @@
+using InfiniAttention.Tests.Oracle;
+using Xunit.Abstractions;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests;
+
+/// <summary>
+/// The paper's delta rule divides by the normaliser of the segments before. After a short first commit that normaliser is small
+/// against a long segment's writes, and the subtraction overshoots. <see cref="DeltaNormalizer.AfterSegment"/> does not.
+/// </summary>
+public class DeltaStabilityTests(ITestOutputHelper output)
+{
+    private const int Segment = 64;
+
+    /// <summary>
+    /// The first commit has the value 1, all later ones 0. What a query reads should fall from 1 towards 0 and stay between,
+    /// as it does under the linear rule.
+    /// </summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(4)]
+    public void After_a_short_first_commit_the_rule_of_the_paper_overshoots_and_the_remedy_does_not(int firstTokens)
+    {
+        using var scope = NewDisposeScope();
+        double linear = Read(MemoryUpdate.Linear, DeltaNormalizer.BeforeSegment, firstTokens);
+        double paper = Read(MemoryUpdate.Delta, DeltaNormalizer.BeforeSegment, firstTokens);
+        double remedy = Read(MemoryUpdate.Delta, DeltaNormalizer.AfterSegment, firstTokens);
+        output.WriteLine(
+            $"a value of 1 read again after {firstTokens} token and then {Segment} of value 0: linear {linear:F3}, delta {paper:F3}, delta with the remedy {remedy:F3}");
+        Assert.InRange(linear, 0, 1);
+        Assert.InRange(paper, double.NegativeInfinity, -0.5);
+        Assert.InRange(remedy, -0.1, linear + 1e-9);
+    }
+
+    [Fact]
+    public void After_a_whole_first_segment_neither_overshoots()
+    {
+        using var scope = NewDisposeScope();
+        double linear = Read(MemoryUpdate.Linear, DeltaNormalizer.BeforeSegment, Segment);
+        double paper = Read(MemoryUpdate.Delta, DeltaNormalizer.BeforeSegment, Segment);
+        double remedy = Read(MemoryUpdate.Delta, DeltaNormalizer.AfterSegment, Segment);
+        output.WriteLine($"after a whole segment: linear {linear:F3}, delta {paper:F3}, delta with the remedy {remedy:F3}");
+        Assert.InRange(paper, -0.1, linear);
+        Assert.InRange(remedy, -0.1, linear);
+    }
+
+    [Fact]
+    public void Once_the_memory_is_large_against_a_segment_the_remedy_changes_little()
+    {
+        using var scope = NewDisposeScope();
+        double paper = Read(MemoryUpdate.Delta, DeltaNormalizer.BeforeSegment, Segment, firstWeight: 1000);
+        double remedy = Read(MemoryUpdate.Delta, DeltaNormalizer.AfterSegment, Segment, firstWeight: 1000);
+        Assert.InRange(remedy, paper - 0.01, paper + 0.01);
+    }
+
+    /// <summary>What the first token's key reads after a first commit of so many tokens and one whole segment.</summary>
+    private static double Read(MemoryUpdate update, DeltaNormalizer normalizer, int firstTokens, double firstWeight = 1)
+    {
+        var one = new LayerCase
+        {
+            Batch = 1,
+            Segment = Segment,
+            Length = 2 * Segment,
+            KeyValueHeads = 1,
+            HeadDim = 8,
+            ValueDim = 1,
+            Update = update,
+            DeltaNormalizer = normalizer,
+        };
+        Dictionary<string, Tensor> weights = one.Weights();
+        foreach (string projection in new[] { "q_proj.weight", "k_proj.weight" })
+        {
+            weights[projection] = weights[projection].detach();
+            weights[projection].select(1, 0).fill_(0);
+        }
+
+        weights["v_proj.weight"] = zeros(1, 8, dtype: ScalarType.Float64);
+        weights["v_proj.weight"].select(1, 0).fill_(1); // the value is the first element of the input
+        Tensor x = one.Input().detach();
+        x.select(2, 0).fill_(0);
+        x.select(2, 0).narrow(1, 0, Segment).fill_(1);
+        Tensor padding = zeros(1, 2 * Segment, dtype: ScalarType.Bool);
+        if (firstTokens < Segment)
+        {
+            padding.narrow(1, 0, Segment - firstTokens).fill_(true);
+        }
+
+        Tensor writes = ones(1, 2 * Segment, dtype: ScalarType.Float64);
+        writes.narrow(1, 0, Segment).fill_(firstWeight);
+        MemoryState state = Layers.With(one.Options(), weights).ForwardFrom(null, x, new TokenInfo(padding, WriteWeights: writes)).State;
+        Tensor key = matmul(weights["k_proj.weight"], x.select(0, 0).select(0, Segment - 1));
+        Tensor read = OracleAttention.Read(OracleAttention.Sigma(key), state.Memory.select(0, 0).select(0, 0), state.Normalizer.select(0, 0).select(0, 0));
+        return Difference.Numbers(read)[0];
+    }
+}

@@ -1,0 +1,119 @@
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests;
+
+/// <summary>No call leaves a tensor alive beyond what it returns.</summary>
+public class LeakTests
+{
+    public static TheoryData<string, bool> Cases
+    {
+        get
+        {
+            var cases = new TheoryData<string, bool>();
+            foreach (string name in Named.Keys)
+            {
+                cases.Add(name, false);
+                cases.Add(name, true);
+            }
+
+            return cases;
+        }
+    }
+
+    private static Dictionary<string, LayerCase> Named { get; } = new()
+    {
+        ["linear"] = new LayerCase { Length = 22 },
+        ["delta"] = new LayerCase { Length = 22, Update = MemoryUpdate.Delta },
+        ["shorter than a segment"] = new LayerCase { Length = 3 },
+        ["whole segments"] = new LayerCase { Length = 12 },
+        ["everything"] = new LayerCase
+        {
+            Length = 22,
+            HeadsPerGroup = 2,
+            Update = MemoryUpdate.Delta,
+            EmptyMemory = EmptyMemory.Gated,
+            Rotary = RotaryPairing.Halves,
+            Bias = true,
+            Padding = true,
+            Documents = true,
+            WriteWeights = true,
+        },
+    };
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Forward_leaves_its_output_only(string name, bool gradients)
+    {
+        using var scope = NewDisposeScope();
+        (InfiniAttentionModule layer, Tensor x, TokenInfo? info) = Warm(Named[name]);
+        using var mode = set_grad_enabled(gradients);
+        Tensor? y = null;
+        Assert.Equal(1, LiveTensors.LeftBy(() => y = layer.forward(x, info)));
+        Assert.Equal(0, LiveTensors.LeftBy(() => layer.forward(x, info).Dispose()));
+        Assert.Equal(gradients, y!.requires_grad);
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void A_state_takes_all_of_its_tensors_with_it(string name, bool gradients)
+    {
+        using var scope = NewDisposeScope();
+        (InfiniAttentionModule layer, Tensor x, TokenInfo? info) = Warm(Named[name]);
+        using var mode = set_grad_enabled(gradients);
+        Tensor twice = tensor(new long[] { 0, 0, 1 }), second = tensor(new[] { false, true });
+        Assert.Equal(0, LiveTensors.LeftBy(() =>
+        {
+            (Tensor y, MemoryState state) = layer.ForwardFrom(null, x, info);
+            (Tensor continued, MemoryState next) = layer.ForwardFrom(state, x, info);
+            MemoryState[] derived = [next.Clone(), next.Detach(), next.SelectRows(twice), next.ResetRows(second), next.To(CPU)];
+            foreach (IDisposable mine in new IDisposable[] { y, continued, state, next }.Concat(derived))
+            {
+                mine.Dispose();
+            }
+        }));
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Back_propagation_leaves_nothing_but_gradients(string name, bool scoped)
+    {
+        using var scope = NewDisposeScope();
+        (InfiniAttentionModule layer, Tensor x, TokenInfo? info) = Warm(Named[name]);
+        void Step()
+        {
+            using var inner = scoped ? NewDisposeScope() : null;
+            using Tensor y = layer.forward(x, info);
+            using Tensor sum = y.sum();
+            sum.backward();
+        }
+
+        Step();
+        Assert.Equal(0, LiveTensors.LeftBy(Step));
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void An_exception_in_the_middle_leaves_nothing(bool gradients)
+    {
+        using var scope = NewDisposeScope();
+        foreach (string projection in new[] { "v_proj.weight", "gate", "o_proj.weight" })
+        {
+            (InfiniAttentionModule layer, Tensor x, TokenInfo? info) = Warm(Named["everything"]);
+            (Tensor y, MemoryState state) = layer.ForwardFrom(null, x, info);
+            using var mode = set_grad_enabled(gradients);
+            layer.named_parameters().Single(p => p.name == projection).parameter.Dispose();
+
+            Assert.Equal(0, LiveTensors.LeftBy(() => Assert.ThrowsAny<Exception>(() => layer.forward(x, info))));
+            Assert.Equal(0, LiveTensors.LeftBy(() => Assert.ThrowsAny<Exception>(() => layer.ForwardFrom(state, x, info))));
+        }
+    }
+
+    /// <summary>A layer that has run once: its first call makes the table of its rotary embedding, which it keeps.</summary>
+    private static (InfiniAttentionModule Layer, Tensor Input, TokenInfo? Info) Warm(LayerCase one)
+    {
+        (InfiniAttentionModule layer, Tensor x, TokenInfo? info) = (one.Layer(), one.Input(), one.Info());
+        layer.forward(x, info).Dispose();
+        return (layer, x, info);
+    }
+}

@@ -1,0 +1,37 @@
+using System.Runtime.InteropServices;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests;
+
+/// <summary>The layer's types that the CPU of this libtorch can multiply: half came with 2.1.</summary>
+internal static class FloatTypes
+{
+    public static IReadOnlyList<ScalarType> Narrow { get; } = HasHalf() ? [ScalarType.BFloat16, ScalarType.Float16] : [ScalarType.BFloat16];
+
+    public static IReadOnlyList<ScalarType> All { get; } = [ScalarType.Float64, ScalarType.Float32, .. Narrow];
+
+    /// <summary>The distance from 1 to the next number.</summary>
+    public static double Precision(ScalarType type) => type switch
+    {
+        ScalarType.Float64 => Math.Pow(2, -52),
+        ScalarType.Float32 => Math.Pow(2, -23),
+        ScalarType.Float16 => Math.Pow(2, -10),
+        ScalarType.BFloat16 => Math.Pow(2, -7),
+        _ => throw new ArgumentOutOfRangeException(nameof(type), type, "not a type of layers"),
+    };
+
+    private static bool HasHalf()
+    {
+        using var scope = NewDisposeScope();
+        Tensor half = ones(2, 2, dtype: ScalarType.Float16);
+        try
+        {
+            _ = matmul(half, half);
+            return true;
+        }
+        catch (ExternalException)
+        {
+            return false;
+        }
+    }
+}
