@@ -1,0 +1,89 @@
+using Xunit.Abstractions;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests;
+
+/// <summary>The cut does not matter: the property that the streamer stands on.</summary>
+public class SegmentStreamerCutTests(ITestOutputHelper output)
+{
+    private const double Tolerance = 1e-9;
+
+    [Fact]
+    public void Outputs_and_saved_state_do_not_depend_on_how_a_stream_is_cut() =>
+        Property.Holds(output, StreamCase.Any, 200, 40, (one, difference) =>
+        {
+            using var mode = no_grad();
+            LayerStack model = one.Model();
+            Tensor x = one.Layer.Input().detach();
+            TokenInfo? info = one.Layer.Info();
+
+            var whole = new SegmentStreamer(model);
+            Tensor expected = whole.Forward(x, info);
+
+            var cut = new SegmentStreamer(model);
+            var pieces = one.Pieces().Select(p => cut.Forward(x.narrow(1, p.Start, p.Length), info.Part(p.Start, p.Length)));
+            difference.Add(expected, cat([.. pieces], 1), Tolerance, "output");
+            SafeTensors.Of(cut).CompareTo(SafeTensors.Of(whole), Tolerance, difference);
+            Assert.Equal(one.Layer.Length, cut.Position);
+        });
+
+    [Fact]
+    public void A_whole_stream_equals_the_model_on_its_own() =>
+        Property.Holds(output, StreamCase.Any, 40, 41, (one, difference) =>
+        {
+            using var mode = no_grad();
+            LayerStack model = one.Model();
+            Tensor x = one.Layer.Input().detach();
+            using var streamer = new SegmentStreamer(model);
+            var pieces = one.Pieces().Select(p => streamer.Forward(x.narrow(1, p.Start, p.Length)));
+            difference.Add(model.call(x), cat([.. pieces], 1), Tolerance, "output");
+        });
+
+    [Fact]
+    public void Gradients_run_through_the_state_whatever_the_cut() =>
+        Property.Holds(output, StreamCase.Any, 60, 42, (one, difference) =>
+        {
+            (Tensor expected, Dictionary<string, Tensor> gradients) = WithGradients(one with { Cuts = [] });
+            (Tensor actual, Dictionary<string, Tensor> cutGradients) = WithGradients(one);
+            difference.Add(expected, actual, Tolerance, "output");
+            foreach ((string name, Tensor gradient) in gradients)
+            {
+                difference.Add(gradient, cutGradients[name], Tolerance, $"gradient of {name}");
+            }
+        });
+
+    [Fact]
+    public void A_switch_between_calls_with_and_without_gradients_changes_no_output() =>
+        Property.Holds(output, StreamCase.Any, 60, 43, (one, difference) =>
+        {
+            LayerStack model = one.Model();
+            Tensor x = one.Layer.Input().detach();
+            TokenInfo? info = one.Layer.Info();
+            using var whole = new SegmentStreamer(model);
+            Tensor expected = whole.Forward(x, info);
+
+            using var mixed = new SegmentStreamer(model);
+            var outputs = new List<Tensor>();
+            foreach ((int start, int length) in one.Pieces())
+            {
+                using var mode = set_grad_enabled(outputs.Count % 2 == 0);
+                outputs.Add(mixed.Forward(x.narrow(1, start, length), info.Part(start, length)));
+            }
+
+            difference.Add(expected, cat(outputs, 1), Tolerance, "output");
+        });
+
+    private static (Tensor Output, Dictionary<string, Tensor> Gradients) WithGradients(StreamCase one)
+    {
+        LayerStack model = one.Model();
+        Tensor x = one.Layer.Input();
+        TokenInfo? info = one.Layer.Info();
+        using var streamer = new SegmentStreamer(model);
+        Tensor[] pieces = [.. one.Pieces().Select(p => streamer.Forward(x.narrow(1, p.Start, p.Length), info.Part(p.Start, p.Length)))];
+        Tensor y = cat(pieces, 1);
+        LayerRun.Probe(one.Layer.Seed, y).backward();
+        var gradients = model.named_parameters().ToDictionary(p => p.name, p => p.parameter.grad ?? zeros_like(p.parameter));
+        gradients["input"] = x.grad!;
+        return (y, gradients);
+    }
+}

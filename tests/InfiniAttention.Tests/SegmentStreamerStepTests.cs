@@ -1,0 +1,101 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests;
+
+/// <summary>One token at a time: the open segment is a buffer made once, and a step is the same at every position.</summary>
+public class SegmentStreamerStepTests
+{
+    public static TheoryData<MemoryUpdate, bool> RulesAndRotary => new()
+    {
+        { MemoryUpdate.Linear, false },
+        { MemoryUpdate.Linear, true },
+        { MemoryUpdate.Delta, false },
+        { MemoryUpdate.Delta, true },
+    };
+
+    [Theory]
+    [MemberData(nameof(RulesAndRotary))]
+    public void A_step_leaves_nothing_but_its_output(MemoryUpdate update, bool rotary)
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        (SegmentStreamer streamer, Tensor token) = Start(update, rotary);
+        streamer.Forward(token).Dispose(); // makes the buffers
+        for (int i = 0; i < 40; i++)
+        {
+            Tensor? y = null;
+            Assert.Equal(1, LiveTensors.LeftBy(() => y = streamer.Forward(token)));
+            y!.Dispose();
+        }
+
+        long live = LiveTensors.Count;
+        streamer.Dispose();
+        Assert.True(LiveTensors.Count < live, "the streamer holds its state and frees it");
+    }
+
+    [Theory]
+    [MemberData(nameof(RulesAndRotary))]
+    public void The_state_has_one_size_from_the_first_token_on(MemoryUpdate update, bool rotary)
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        (SegmentStreamer streamer, Tensor token) = Start(update, rotary);
+        long[] sizes = [.. Enumerable.Range(0, 40).Select(_ =>
+        {
+            streamer.Forward(token).Dispose();
+            return streamer.StateBytes;
+        })];
+        Assert.All(sizes, size => Assert.Equal(sizes[0], size));
+        Assert.Equal(48, streamer.Position);
+    }
+
+    [Theory]
+    [MemberData(nameof(RulesAndRotary))]
+    public void The_open_segment_stays_where_it_is(MemoryUpdate update, bool rotary)
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        (SegmentStreamer streamer, Tensor token) = Start(update, rotary);
+        streamer.Forward(token).Dispose();
+        Tensor[] buffers = Buffers();
+        for (int i = 0; i < 40; i++)
+        {
+            streamer.Forward(token).Dispose();
+            Assert.Equal(buffers.Length, Buffers().Length);
+            Assert.All(buffers.Zip(Buffers()), pair => Assert.Same(pair.First, pair.Second));
+        }
+
+        // Everything a layer holds but its memory: each buffer is one tensor object for the whole stream.
+        Tensor[] Buffers() => [.. streamer.States.Current.SelectMany(state => state!.Open!.Tensors)];
+    }
+
+#if TORCH_SUBSET
+    [Theory]
+    [MemberData(nameof(RulesAndRotary))]
+    public void A_step_makes_as_many_operator_calls_at_any_position(MemoryUpdate update, bool rotary)
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        (SegmentStreamer streamer, Tensor token) = Start(update, rotary);
+        long[] Segment() => [.. Enumerable.Range(0, 8).Select(_ => OperatorCount.Of(() => streamer.Forward(token).Dispose()))];
+
+        Segment();
+        long[] early = Segment();
+        streamer.Prefill(token.expand(2, 80_000, 8)).Dispose();
+        Segment();
+        Assert.Equal(early, Segment());
+        Assert.All(early[1..^1], count => Assert.Equal(early[1], count));
+    }
+#endif
+
+    /// <summary>A stream at the beginning of its second segment of 8.</summary>
+    private static (SegmentStreamer Streamer, Tensor Token) Start(MemoryUpdate update, bool rotary)
+    {
+        var one = new LayerCase { Segment = 8, Length = 8, HeadsPerGroup = 2, Update = update, Rotary = rotary ? RotaryPairing.Halves : null };
+        Tensor x = one.Input().detach();
+        var streamer = new SegmentStreamer(new LayerStack(one, depth: 2));
+        streamer.Forward(x).Dispose();
+        return (streamer, x.narrow(1, 0, 1));
+    }
+}
