@@ -11,7 +11,7 @@ public static partial class torch
         public Tensor cuda(Device? device = null, bool non_blocking = false)
         {
             if (device is not null && device.type != DeviceType.CUDA) throw new ArgumentException("Not a CUDA device.", nameof(device));
-            return to(DeviceType.CUDA, device?.index ?? -1, non_blocking: non_blocking);
+            return to(DeviceType.CUDA, device is null ? -1 : device_index, non_blocking: non_blocking);   // TorchSharp too overlooks the index it is given
         }
 
         public Tensor to(DeviceType deviceType, int deviceIndex = -1, bool copy = false, bool disposeAfter = false, bool non_blocking = false)
