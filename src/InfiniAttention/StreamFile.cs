@@ -82,22 +82,19 @@ internal static class StreamFile
     /// <exception cref="InvalidDataException">What was read is no whole, unaltered stream of these layers.</exception>
     public static MemoryState?[] Load(LayerStates states, Stream stream)
     {
-        using var buffer = new MemoryStream();
-        stream.CopyTo(buffer);
-        var bytes = buffer.GetBuffer().AsMemory(0, (int)buffer.Length);
-        var header = ReadHeader(bytes, out var dataStart);
-        using (header)
+        var file = FileBytes.Read(stream);
+        using var header = ReadHeader(file, out var dataStart);
+        var metadata = CheckMetadata(header.RootElement, file, dataStart);
+        var layers = Text(metadata, "layers");
+        if (layers != Describe(states))
         {
-            var metadata = CheckMetadata(header.RootElement, bytes.Span, dataStart);
-            var layers = Text(metadata, "layers");
-            if (layers != Describe(states))
-            {
-                throw new InvalidDataException($"The stream was saved from a model with other Infini-attention layers: {layers}; this model has {Describe(states)}.");
-            }
-
-            var position = long.Parse(Text(metadata, "position"));
-            return position == 0 ? new MemoryState?[states.Layers.Count] : ReadStates(states, header.RootElement, bytes[dataStart..], position);
+            throw new InvalidDataException($"The stream was saved from a model with other Infini-attention layers: {layers}; this model has {Describe(states)}.");
         }
+
+        var position = long.Parse(Text(metadata, "position"), CultureInfo.InvariantCulture);
+        return position == 0
+            ? new MemoryState?[states.Layers.Count]
+            : ReadStates(states, entry => ReadTensor(entry, file, dataStart), header.RootElement, position);
     }
 
     private static IEnumerable<(string Name, Tensor Tensor)> Named(MemoryState state, int layer)
@@ -107,7 +104,11 @@ internal static class StreamFile
         if (state.Open is { Length: > 0 } open)
         {
             yield return ($"{layer}.keys", open.Keys);
-            yield return ($"{layer}.local_keys", open.LocalKeys);
+            if (open.HasPositions)
+            {
+                yield return ($"{layer}.local_keys", open.LocalKeys);
+            }
+
             yield return ($"{layer}.values", open.Values);
             foreach (var (name, tensor) in new[] { ("padding", open.Marks.Padding), ("documents", open.Marks.Documents), ("weights", open.Marks.Weights) })
             {
@@ -152,23 +153,23 @@ internal static class StreamFile
             $"{o.Update} {o.DeltaNormalizer} {o.EmptyMemory}, rotary {rotary}, {layer.Layer.Gate.dtype}";
     }));
 
-    private static JsonDocument ReadHeader(ReadOnlyMemory<byte> bytes, out int dataStart)
+    private static JsonDocument ReadHeader(FileBytes file, out int dataStart)
     {
-        if (bytes.Length < LengthBytes)
+        if (file.Length < LengthBytes)
         {
-            throw new InvalidDataException($"The stream is truncated: {bytes.Length} bytes.");
+            throw new InvalidDataException($"The stream is truncated: {file.Length} bytes.");
         }
 
-        var length = BinaryPrimitives.ReadInt64LittleEndian(bytes.Span);
-        if (length < 2 || length > MaximumHeader || length > bytes.Length - LengthBytes)
+        var length = BinaryPrimitives.ReadInt64LittleEndian(file.Copy(0, LengthBytes));
+        if (length < 2 || length > MaximumHeader || length > file.Length - LengthBytes)
         {
-            throw new InvalidDataException($"The stream is truncated or no safetensors file: its header claims {length} bytes of {bytes.Length}.");
+            throw new InvalidDataException($"The stream is truncated or no safetensors file: its header claims {length} bytes of {file.Length}.");
         }
 
         dataStart = LengthBytes + (int)length;
         try
         {
-            return JsonDocument.Parse(bytes[LengthBytes..dataStart]);
+            return JsonDocument.Parse(file.Copy(LengthBytes, (int)length));
         }
         catch (JsonException e)
         {
@@ -176,7 +177,7 @@ internal static class StreamFile
         }
     }
 
-    private static JsonElement CheckMetadata(JsonElement header, ReadOnlySpan<byte> bytes, int dataStart)
+    private static JsonElement CheckMetadata(JsonElement header, FileBytes file, int dataStart)
     {
         if (header.ValueKind != JsonValueKind.Object || !header.TryGetProperty("__metadata__", out var metadata)
             || metadata.ValueKind != JsonValueKind.Object || Text(metadata, "format") != Format)
@@ -191,16 +192,14 @@ internal static class StreamFile
 
         // The checksum counts as zeros, at the place where the header holds it.
         var checksum = Text(metadata, "checksum");
-        var place = checksum.Length == ChecksumPlaceholder.Length ? bytes[..dataStart].IndexOf(Encoding.ASCII.GetBytes(checksum)) : -1;
-        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        var beginning = file.Copy(0, dataStart);
+        var place = checksum.Length == ChecksumPlaceholder.Length ? beginning.AsSpan().IndexOf(Encoding.ASCII.GetBytes(checksum)) : -1;
         if (place >= 0)
         {
-            hash.AppendData(bytes[..place]);
-            hash.AppendData(Encoding.ASCII.GetBytes(ChecksumPlaceholder));
-            hash.AppendData(bytes[(place + checksum.Length)..]);
+            Encoding.ASCII.GetBytes(ChecksumPlaceholder).CopyTo(beginning, place);
         }
 
-        if (place < 0 || checksum != Convert.ToHexString(hash.GetHashAndReset()))
+        if (place < 0 || checksum != file.ChecksumAfter(beginning))
         {
             throw new InvalidDataException("The stream is altered or truncated: its checksum does not match.");
         }
@@ -208,35 +207,35 @@ internal static class StreamFile
         return metadata;
     }
 
-    private static MemoryState?[] ReadStates(LayerStates states, JsonElement header, ReadOnlyMemory<byte> data, long position)
+    private static MemoryState?[] ReadStates(LayerStates states, Func<JsonElement, Tensor> read, JsonElement header, long position)
     {
         using var scope = NewDisposeScope();
-        var read = new MemoryState?[states.Layers.Count];
-        for (var i = 0; i < read.Length; i++)
+        var restored = new MemoryState?[states.Layers.Count];
+        for (var i = 0; i < restored.Length; i++)
         {
             var device = states.Layers[i].Layer.Gate.device;
             var keys = Read($"{i}.keys");
             var localKeys = Read($"{i}.local_keys");
             var open = keys is null ? null : new SegmentTokens(
                 keys,
-                states.Layers[i].Layer.Options.Rotary is null ? keys : localKeys!,
+                localKeys ?? keys,
                 Read($"{i}.values")!,
                 new(Read($"{i}.padding"), Read($"{i}.documents"), Read($"{i}.weights")));
-            read[i] = new(Read($"{i}.memory")!, Read($"{i}.normalizer")!, position, open);
+            restored[i] = new(Read($"{i}.memory")!, Read($"{i}.normalizer")!, position, open);
 
-            Tensor? Read(string name) => header.TryGetProperty(name, out var entry) ? ReadTensor(entry, data).to(device) : null;
+            Tensor? Read(string name) => header.TryGetProperty(name, out var entry) ? read(entry).to(device) : null;
         }
 
-        return read;
+        return restored;
     }
 
-    private static Tensor ReadTensor(JsonElement entry, ReadOnlyMemory<byte> data)
+    private static Tensor ReadTensor(JsonElement entry, FileBytes file, int dataStart)
     {
         var shape = entry.GetProperty("shape").EnumerateArray().Select(size => size.GetInt64()).ToArray();
         var type = TypeNames.Single(candidate => candidate.Name == entry.GetProperty("dtype").GetString()).Type;
         var tensor = empty(shape, type, CPU);
-        var (start, end) = (entry.GetProperty("data_offsets")[0].GetInt32(), entry.GetProperty("data_offsets")[1].GetInt32());
-        tensor.bytes = data[start..end].ToArray();
+        var (start, end) = (entry.GetProperty("data_offsets")[0].GetInt64(), entry.GetProperty("data_offsets")[1].GetInt64());
+        tensor.bytes = file.Copy(dataStart + start, (int)(end - start));
         return tensor;
     }
 

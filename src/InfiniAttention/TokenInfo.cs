@@ -10,7 +10,7 @@ namespace InfiniAttention;
 /// bool, true where a new document begins: nothing crosses such a start, neither in the local attention nor through the memory.
 /// </param>
 /// <param name="WriteWeights">
-/// floating point, at least 0: how strongly a token is written to the memory. It scales the token's contributions to M and
+/// floating point, finite and at least 0: how strongly a token is written to the memory. It scales the token's contributions to M and
 /// to z under both update rules; 0 writes nothing. Gradients flow to it.
 /// </param>
 public sealed record TokenInfo(Tensor? KeyPaddingMask = null, Tensor? DocumentStarts = null, Tensor? WriteWeights = null)
@@ -29,14 +29,14 @@ public sealed record TokenInfo(Tensor? KeyPaddingMask = null, Tensor? DocumentSt
         Check(KeyPaddingMask, nameof(KeyPaddingMask), ScalarType.Bool);
         Check(DocumentStarts, nameof(DocumentStarts), ScalarType.Bool);
         Check(WriteWeights, nameof(WriteWeights), null);
-        CheckNotNegative(WriteWeights, nameof(WriteWeights));
+        CheckRange(WriteWeights, nameof(WriteWeights));
 
-        static void CheckNotNegative(Tensor? tensor, string name)
+        static void CheckRange(Tensor? tensor, string name)
         {
             using var scope = NewDisposeScope();
-            if (tensor is not null && !(tensor.detach() >= 0).all().item<bool>())
+            if (tensor is not null && !((tensor.detach() >= 0) & (tensor.detach() < double.PositiveInfinity)).all().item<bool>())
             {
-                throw new ArgumentException($"{name} holds a number that is negative or not a number; every weight must be at least 0.", name);
+                throw new ArgumentException($"{name} holds a number that is negative, infinite or not a number; every weight must be finite and at least 0.", name);
             }
         }
 

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.IO.Compression;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -163,6 +164,60 @@ public sealed class SegmentStreamerAtomicityTests : IDisposable
         {
             CultureInfo.CurrentCulture = before;
         }
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_stream_of_more_than_one_chunk_of_the_file_comes_back(bool canSeek)
+    {
+        const long Width = 4200; // M alone is 70 MB
+        using var layer = new InfiniAttentionModule(new() { EmbedDim = 2, NumHeads = 1, SegmentLength = 1, HeadDim = Width });
+        using var streamer = new SegmentStreamer(layer);
+        using var noGrad = no_grad();
+        streamer.Forward(randn(1, 2, 2));
+        var path = Path.GetTempFileName();
+        try
+        {
+            streamer.Save(path);
+            Assert.True(new FileInfo(path).Length > 1 << 26);
+            using var file = File.OpenRead(path);
+            using var restored = new SegmentStreamer(layer);
+            restored.Load(canSeek ? file : new DeflateStream(Deflated(file), CompressionMode.Decompress));
+
+            var x = randn(1, 1, 2);
+            Assert.Equal(0, (streamer.Forward(x) - restored.Forward(x)).abs().max().item<float>());
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+
+        static MemoryStream Deflated(Stream source)
+        {
+            var deflated = new MemoryStream();
+            using (var deflate = new DeflateStream(deflated, CompressionLevel.NoCompression, leaveOpen: true))
+            {
+                source.CopyTo(deflate);
+            }
+
+            deflated.Position = 0;
+            return deflated;
+        }
+    }
+
+    [Theory]
+    [InlineData(-1.0)]
+    [InlineData(double.NaN)]
+    [InlineData(double.PositiveInfinity)]
+    public void Write_weights_that_are_no_weights_are_refused(double weight)
+    {
+        using var layer = new InfiniAttentionModule(Options);
+        var weights = ones(1, 3);
+        weights[0, 1] = tensor((float)weight);
+
+        var error = Assert.Throws<ArgumentException>("WriteWeights", () => layer.forward(randn(1, 3, 8), new TokenInfo(WriteWeights: weights)));
+        Assert.Contains("finite and at least 0", error.Message);
     }
 
     private sealed class Repeating : nn.Module<Tensor, Tensor>
