@@ -155,6 +155,10 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
         var memories = isWhole && isNeeded
             ? CompressiveMemory.Scan(Options, memory.M, memory.Z, CompressiveMemory.FeatureMap(As(tokens.Keys, stateType)), As(tokens.Values, stateType), tokens.Marks)
             : memory.Unchanged();
+        if (isWhole && isNeeded)
+        {
+            SegmentStreamer.Tell(this, tokens, memories, memory.Position);
+        }
 
         Tensor mixed;
         if (segments == 1 && memory.Position < Options.SegmentLength && !is_grad_enabled())

@@ -27,6 +27,9 @@ public sealed partial class SegmentStreamer
         return new Activation(this, info);
     }
 
+    /// <summary>What is known of each token of the call under way.</summary>
+    internal TokenInfo? ActiveInfo => activeInfo;
+
     internal bool Holds(InfiniAttentionModule layer) => states.Holds(layer);
 
     internal Tensor Advance(InfiniAttentionModule layer, Tensor x, TokenInfo? info) => states.Advance(layer, x, info ?? activeInfo, mayReuse);

@@ -69,9 +69,6 @@ public sealed partial class SegmentStreamer : IDisposable
 
     internal LayerStates States => states;
 
-    /// <summary>What is known of each token of the call under way.</summary>
-    internal TokenInfo? ActiveInfo => activeInfo;
-
     private Device Device => states.Layers[0].Layer.Gate.device;
 
     /// <summary>Continues the stream and returns all outputs.</summary>
@@ -177,7 +174,7 @@ public sealed partial class SegmentStreamer : IDisposable
             throw new InvalidOperationException("Backpropagate was called in inference mode, in which there are no gradients: call it outside.");
         }
 
-        return states.Atomically(() => new WindowedBackpropagation(this, model, Device).Run(input, target, loss, info, progress));
+        return Untold(() => states.Atomically(() => new WindowedBackpropagation(this, model, Device).Run(input, target, loss, info, progress)));
     }
 
     /// <summary>Cuts the graph: no gradient flows past this point of the stream.</summary>

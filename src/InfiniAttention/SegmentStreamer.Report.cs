@@ -1,0 +1,102 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+// What a stream holds, as numbers to look at.
+public sealed partial class SegmentStreamer
+{
+    /// <summary>
+    /// Is told of every segment as it is written to a layer's memory, on the thread of the call; null for nobody, which costs
+    /// nothing. A call that then fails takes its segments back; <see cref="Backpropagate"/> tells nothing.
+    /// </summary>
+    public Action<SegmentReport>? SegmentWritten { get; set; }
+
+    /// <summary>Gates, memories and bytes of every layer, as they are now.</summary>
+    /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
+    public IReadOnlyList<LayerReport> Report()
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        return [.. states.Layers.Select((entry, i) => ReportOf(entry.Name, entry.Layer, states.Current[i]))];
+    }
+
+    /// <summary>Runs what passes over segments more than once, telling nobody of them.</summary>
+    private T Untold<T>(Func<T> action)
+    {
+        var told = SegmentWritten;
+        SegmentWritten = null;
+        try
+        {
+            return action();
+        }
+        finally
+        {
+            SegmentWritten = told;
+        }
+    }
+
+    /// <summary>Tells of segments that a layer has just written, whose first token stands at <paramref name="position"/> or, of an open one, before.</summary>
+    internal static void Tell(InfiniAttentionModule layer, SegmentTokens tokens, SegmentMemories memories, long position)
+    {
+        if (current is not { SegmentWritten: { } told } stream || !stream.Holds(layer))
+        {
+            return;
+        }
+
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var name = stream.states.Layers.First(entry => ReferenceEquals(entry.Layer, layer)).Name;
+        var segments = tokens.Keys.shape[0];
+        var memory = After(memories.Before, memories.After);               // (S, B, G, K, V)
+        var normalizer = After(memories.NormalizerBefore, memories.NormalizerAfter);
+        var (norms, smallest, errors) = (Norms(memory), Smallest(normalizer), RetrievalErrors(tokens, memory, normalizer));
+        for (var s = 0; s < segments; s++)
+        {
+            told(new(name, (position / layer.Options.SegmentLength) + s, Numbers(norms[s]), Numbers(smallest[s]), Numbers(errors[s])));
+        }
+
+        Tensor After(Tensor before, Tensor last) => cat([before.narrow(0, 1, segments - 1), last.unsqueeze(0)], 0);
+    }
+
+    private static LayerReport ReportOf(string name, InfiniAttentionModule layer, MemoryState? state)
+    {
+        var options = layer.Options;
+        var gates = Numbers(layer.Gate);
+        if (state is null)
+        {
+            var none = new double[options.KeyValueHeads];
+            return new(name, 0, gates, none, none, 0, 0);
+        }
+
+        var tokenBytes = options.KeyValueHeads * (options.KeyWidth + options.ValueWidth) * layer.Gate.ElementSize;
+        return new(
+            name, state.Position, gates,
+            Numbers(Norms(state.Memory.unsqueeze(0))[0]), Numbers(Smallest(state.Normalizer.unsqueeze(0))[0]),
+            state.Bytes, state.Batch * state.Position * tokenBytes);
+    }
+
+    /// <summary>(S, B, G, K, V) -> (S, G)</summary>
+    private static Tensor Norms(Tensor memory) => memory.square().sum([-2, -1]).sqrt().mean([1]);
+
+    /// <summary>(S, B, G, K) -> (S, G)</summary>
+    private static Tensor Smallest(Tensor normalizer) => normalizer.amin([1, 3]);
+
+    /// <summary>|sigma(K) M / (sigma(K) z) - V| / |V| over the rows and the tokens that were written, (S, G).</summary>
+    private static Tensor RetrievalErrors(SegmentTokens tokens, Tensor memory, Tensor normalizer)
+    {
+        var keys = CompressiveMemory.FeatureMap(tokens.Keys.to(memory.dtype));  // (S, B, G, N, K)
+        var values = tokens.Values.to(memory.dtype);                            // (S, B, G, N, V)
+        var denominator = keys.matmul(normalizer.unsqueeze(-1));                // (S, B, G, N, 1)
+        var retrieved = keys.matmul(memory) / denominator.masked_fill(denominator == 0, 1);
+        var written = tokens.Marks.Writes(memory.dtype) is { } writes
+            ? (writes > 0).to(memory.dtype).unsqueeze(2).unsqueeze(-1)          // (S, B, 1, N, 1)
+            : ones_like(denominator);
+        return (Squares(retrieved - values) / Squares(values)).sqrt();
+
+        Tensor Squares(Tensor x) => (x.square() * written).sum([1, 3, 4]);
+    }
+
+    private static double[] Numbers(Tensor vector) => vector.detach().to(ScalarType.Float64).cpu().data<double>().ToArray();
+}

@@ -1,0 +1,187 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests;
+
+/// <summary>Gates, memories and bytes as numbers, against the definitions written out.</summary>
+public class StreamReportTests
+{
+    private static readonly InfiniAttentionOptions Options = new()
+    {
+        EmbedDim = 16, NumHeads = 4, NumKeyValueHeads = 2, ValueHeadDim = 6, SegmentLength = 8, BlockTokens = 32,
+    };
+
+    private static TorchSharp.Modules.Sequential Model(InfiniAttentionOptions options) =>
+        nn.Sequential(("first", new InfiniAttentionModule(options)), ("second", new InfiniAttentionModule(options with { GateInit = -1.5 })));
+
+    [Fact]
+    public void Before_the_first_token_there_are_only_gates()
+    {
+        using var scope = NewDisposeScope();
+        using var stream = new SegmentStreamer(Model(Options));
+        var report = stream.Report();
+        Assert.Equal(["first", "second"], report.Select(layer => layer.Layer));
+        Assert.Equal([-1.5, -1.5, -1.5, -1.5], report[1].Gates);
+        Assert.All(report[1].MemoryShares, share => Assert.Equal(0.18243, share, 5));
+        Assert.All(report, layer => Assert.Equal((0, 0, 0), (layer.Position, layer.StateBytes, layer.FullCacheBytes)));
+        Assert.All(report, layer => Assert.Equal([0, 0], layer.MemoryNorms));
+    }
+
+    [Fact]
+    public void The_report_is_of_the_states_as_they_are()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniAttentionModule(Options);
+        var x = randn(3, 21, 16);
+        using var stream = new SegmentStreamer(layer);
+        stream.Forward(x);
+
+        var report = Assert.Single(stream.Report());
+
+        var (_, state) = layer.ForwardFrom(null, x);
+        for (var head = 0; head < 2; head++)
+        {
+            var norms = Enumerable.Range(0, 3).Select(row => Math.Sqrt(Numbers(state.Memory[row, head]).Sum(number => number * number)));
+            Assert.Equal(norms.Average(), report.MemoryNorms[head], 4);
+            Assert.Equal(Enumerable.Range(0, 3).Min(row => Numbers(state.Normalizer[row, head]).Min()), report.SmallestNormalizers[head], 4);
+        }
+
+        Assert.Equal(("", 21), (report.Layer, report.Position));
+        Assert.Equal(stream.StateBytes, report.StateBytes);
+        Assert.Equal(3 * 21 * 2 * (4 + 6) * sizeof(float), report.FullCacheBytes);
+        state.Dispose();
+    }
+
+    [Theory]
+    [InlineData(MemoryUpdate.Linear)]
+    [InlineData(MemoryUpdate.Delta)]
+    public void Every_segment_is_told_of_once_however_the_stream_is_cut(MemoryUpdate update)
+    {
+        using var scope = NewDisposeScope();
+        var model = Model(Options with { Update = update }).to(ScalarType.Float64);
+        var x = randn(2, 50, 16, ScalarType.Float64);
+        var whole = Told(model, x, [50]);
+        Assert.Equal(12, whole.Count);
+        foreach (var layer in new[] { "first", "second" })
+        {
+            Assert.Equal([0, 1, 2, 3, 4, 5], whole.Where(segment => segment.Layer == layer).Select(segment => segment.Segment));
+        }
+
+        foreach (var cut in new long[][] { [3, 5, 8, 34], [.. Enumerable.Repeat(1L, 50)], [17, 33] })
+        {
+            var told = Told(model, x, cut);
+            Assert.Equal(whole.Count, told.Count);
+            foreach (var expected in whole)
+            {
+                var actual = told.Single(segment => (segment.Layer, segment.Segment) == (expected.Layer, expected.Segment));
+                Assert.All(expected.MemoryNorms.Zip(actual.MemoryNorms), pair => Assert.Equal(pair.First, pair.Second, 9));
+                Assert.All(expected.SmallestNormalizers.Zip(actual.SmallestNormalizers), pair => Assert.Equal(pair.First, pair.Second, 9));
+                Assert.All(expected.RetrievalErrors.Zip(actual.RetrievalErrors), pair => Assert.Equal(pair.First, pair.Second, 9));
+            }
+        }
+    }
+
+    [Fact]
+    public void The_retrieval_error_is_that_of_the_segments_own_keys()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniAttentionModule(Options, dtype: ScalarType.Float64);
+        var x = randn(2, 16, 16, ScalarType.Float64);
+        var padding = zeros(2, 16, @bool);
+        padding[1, TensorIndex.Slice(12, 15)] = true;
+        var told = Told(layer, x, [16], new TokenInfo(padding));
+
+        var (_, state) = layer.ForwardFrom(null, x, new TokenInfo(padding));
+        for (var head = 0; head < 2; head++)
+        {
+            var (missed, all) = (0.0, 0.0);
+            for (var row = 0; row < 2; row++)
+            {
+                foreach (var t in Enumerable.Range(8, 8).Where(t => row == 0 || t is < 12 or >= 15))
+                {
+                    var k = Project("k_proj.weight", head, 4, x[row, t]);
+                    var v = Project("v_proj.weight", head, 6, x[row, t]);
+                    var sigma = k.clamp_min(0) + k.clamp_max(0).exp();
+                    var retrieved = sigma.matmul(state.Memory[row, head]) / sigma.dot(state.Normalizer[row, head]);
+                    missed += (retrieved - v).square().sum().item<double>();
+                    all += v.square().sum().item<double>();
+                }
+            }
+
+            Assert.Equal(Math.Sqrt(missed / all), told[1].RetrievalErrors[head], 9);
+        }
+
+        state.Dispose();
+
+        Tensor Project(string name, long head, long width, Tensor token) => layer.get_parameter(name)!.narrow(0, head * width, width).matmul(token);
+    }
+
+    [Fact]
+    public void A_memory_of_orthogonal_keys_recalls_exactly_and_padding_alone_recalls_nothing()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniAttentionModule(new() { EmbedDim = 2, NumHeads = 1, SegmentLength = 2 }, dtype: ScalarType.Float64);
+        using (no_grad())
+        {
+            // Keys (0, -800) and (-800, 0): under ELU + 1 the unit vectors, to rounding.
+            layer.get_parameter("k_proj.weight")!.copy_(tensor(new[,] { { 0.0, -800 }, { -800, 0 } }));
+        }
+
+        var told = Told(layer, eye(2, dtype: ScalarType.Float64).unsqueeze(0), [2]);
+        Assert.Equal(0, Assert.Single(told).RetrievalErrors[0], 12);
+
+        var padded = Told(layer, eye(2, dtype: ScalarType.Float64).unsqueeze(0), [2], new TokenInfo(ones(1, 2, @bool)));
+        Assert.True(double.IsNaN(Assert.Single(padded).RetrievalErrors[0]));
+    }
+
+    [Fact]
+    public void Looking_leaves_no_tensor_behind_and_back_propagation_tells_nothing()
+    {
+        using var scope = NewDisposeScope();
+        var model = Model(Options);
+        var (x, target) = (randn(2, 32, 16), randn(2, 32, 16));
+        using var stream = new SegmentStreamer(model);
+        var told = new List<SegmentReport>();
+        stream.Forward(x).Dispose();
+        var before = DisposeScopeManager.Statistics.ThreadTotalLiveCount;
+        stream.SegmentWritten = told.Add;
+        using (no_grad())
+        {
+            stream.Forward(x).Dispose();
+        }
+
+        stream.Report();
+        Assert.Equal(8, told.Count);
+        stream.Detach();
+        Assert.True(DisposeScopeManager.Statistics.ThreadTotalLiveCount <= before);
+
+        stream.Backpropagate(x, target, (y, t) => (y - t).square().sum());
+        Assert.Equal(8, told.Count);
+        Assert.NotNull(stream.SegmentWritten);
+    }
+
+    [Fact]
+    public void A_disposed_stream_reports_nothing()
+    {
+        using var scope = NewDisposeScope();
+        var stream = new SegmentStreamer(Model(Options));
+        stream.Dispose();
+        Assert.Throws<ObjectDisposedException>(stream.Report);
+    }
+
+    private static List<SegmentReport> Told(nn.Module<Tensor, Tensor> model, Tensor x, long[] cut, TokenInfo? info = null)
+    {
+        using var noGrad = no_grad();
+        using var stream = new SegmentStreamer(model);
+        var told = new List<SegmentReport>();
+        stream.SegmentWritten = told.Add;
+        foreach (var length in cut)
+        {
+            stream.Forward(x.narrow(1, stream.Position, length), info);
+        }
+
+        return told;
+    }
+
+    private static double[] Numbers(Tensor x) => x.detach().to(ScalarType.Float64).contiguous().data<double>().ToArray();
+}
