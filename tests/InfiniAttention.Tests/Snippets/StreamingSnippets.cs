@@ -130,6 +130,29 @@ public sealed class StreamingSnippets : IDisposable
     }
 
     [Fact]
+    public void Looking_inside()
+    {
+        var (book, written) = (LanguageModel.Tokens(1, 40), 0);
+
+        #region report
+        using var streamer = new SegmentStreamer(model);
+        streamer.SegmentWritten = segment =>                            // as it happens; null, the default, costs nothing
+        {
+            written++;
+            Console.WriteLine($"{segment.Layer}, segment {segment.Segment}: its own keys miss its values by {segment.RetrievalErrors[0]:P0}");
+        };
+        streamer.Prefill(book).Dispose();
+
+        foreach (var layer in streamer.Report())                        // as it stands
+        {
+            Console.WriteLine($"{layer.Layer}: share of the memory {layer.MemoryShares[0]:P0}, {layer.StateBytes} bytes against {layer.FullCacheBytes} of a full cache");
+        }
+        #endregion
+
+        Assert.Equal(40 / 8, written);
+    }
+
+    [Fact]
     public void States_by_hand()
     {
         var layer = new InfiniAttentionModule(new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 });
