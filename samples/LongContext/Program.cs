@@ -1,4 +1,1 @@
-using System.CommandLine;
-
-var root = new RootCommand("Experiments with Infini-attention on long contexts.");
-return root.Parse(args).Invoke();
+return await LongContext.Cli.Run(args);

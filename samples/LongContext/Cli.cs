@@ -1,0 +1,29 @@
+using System.CommandLine;
+using LongContext.Passkey;
+
+namespace LongContext;
+
+/// <summary>The program: its commands, and its exit codes.</summary>
+public static class Cli
+{
+    public const int Success = 0, Failure = 1, Interrupted = 130;
+
+    public static async Task<int> Run(string[] arguments)
+    {
+        var root = new RootCommand("Experiments with Infini-attention on long contexts.") { PasskeyCommand.Create() };
+        var configuration = new InvocationConfiguration
+        {
+            EnableDefaultExceptionHandler = false,
+            ProcessTerminationTimeout = TimeSpan.FromMinutes(1), // after Ctrl-C, to end a window or a step and to write what there is
+        };
+        try
+        {
+            return await root.Parse(arguments).InvokeAsync(configuration);
+        }
+        catch (InputException error)
+        {
+            await Console.Error.WriteLineAsync(error.Message);
+            return Failure;
+        }
+    }
+}

@@ -1,0 +1,62 @@
+using System.IO.Compression;
+using System.Text.Json;
+using InfiniAttention;
+using TorchSharp.Modules;
+
+namespace LongContext.Passkey;
+
+/// <summary>A training to be continued: a zip file of the weights, the optimiser's state and where the curriculum stands.</summary>
+public static class Checkpoint
+{
+    private const string Weights = "weights.safetensors", Optimizer = "optimizer", State = "state.json";
+
+    private sealed record Saved(MemoryUpdate Rule, int Seed, IReadOnlyList<string> Books, Curriculum.Standing Standing, double Seconds);
+
+    public static void Save(string path, InfiniTransformer model, OptimizerHelper optimizer, TrainingSettings settings,
+        Curriculum.Standing standing, double seconds) => AtomicFile.Write(path, file =>
+    {
+        using var zip = new ZipArchive(file, ZipArchiveMode.Create, leaveOpen: true);
+        using (var entry = zip.CreateEntry(State).Open())
+            JsonSerializer.Serialize(entry, new Saved(settings.Rule, settings.Seed, Names(settings), standing, seconds));
+        using (var entry = zip.CreateEntry(Weights).Open())
+            WeightsFile.Write(entry, model);
+        using var writer = new BinaryWriter(zip.CreateEntry(Optimizer).Open());
+        optimizer.save_state_dict(writer);
+    });
+
+    public static (Curriculum.Standing Standing, double Seconds) Load(string path, InfiniTransformer model, OptimizerHelper optimizer,
+        TrainingSettings settings)
+    {
+        if (!File.Exists(path))
+            throw new InputException($"There is no checkpoint '{path}' to resume from.");
+        try
+        {
+            using var zip = ZipFile.OpenRead(path);
+            var saved = JsonSerializer.Deserialize<Saved>(Read(zip, State))!;
+            if (saved.Rule != settings.Rule || saved.Seed != settings.Seed || !saved.Books.SequenceEqual(Names(settings)))
+            {
+                throw new InputException($"The checkpoint '{path}' is of another training: rule {saved.Rule}, seed {saved.Seed}, "
+                    + $"haystacks {(saved.Books.Count == 0 ? "none" : string.Join(", ", saved.Books))}.");
+            }
+            WeightsFile.LoadInto(model, Read(zip, Weights), path);
+            using var reader = new BinaryReader(new MemoryStream(Read(zip, Optimizer)));
+            optimizer.load_state_dict(reader);
+            return (saved.Standing, saved.Seconds);
+        }
+        catch (Exception error) when (error is InvalidDataException or JsonException or EndOfStreamException)
+        {
+            throw new InputException($"'{path}' is no checkpoint of this program, or a damaged one: {error.Message}");
+        }
+    }
+
+    private static byte[] Read(ZipArchive zip, string name)
+    {
+        var entry = zip.GetEntry(name) ?? throw new InvalidDataException($"it holds no '{name}'");
+        using var content = new MemoryStream();
+        using (var stream = entry.Open())
+            stream.CopyTo(content);
+        return content.ToArray();
+    }
+
+    private static List<string> Names(TrainingSettings settings) => [.. settings.Books.Select(book => book.Name)];
+}

@@ -1,0 +1,53 @@
+namespace LongContext.Passkey;
+
+/// <summary>A stage of the training: it ends when the smoothed accuracy of the digits reaches <paramref name="PassAccuracy"/>.</summary>
+public sealed record Stage(SampleSettings Samples, double PassAccuracy);
+
+/// <summary>
+/// From one segment, where the key is learned by local attention alone (all heads are local while the memory is empty), to
+/// 40 segments, where it is found through the memory. The last stage ends with a linear decay of the learning rates.
+/// </summary>
+public static class Curriculum
+{
+    public const int WarmUpSteps = 50, DecaySteps = 600, LeastStepsInStage = 60;
+    private const double Smoothing = 0.97, FinalRate = 0.05;
+
+    public static IReadOnlyList<Stage> Stages { get; } =
+    [
+        new(new SampleSettings { Segments = 1 }, 0.7),
+        new(new SampleSettings { Segments = 2, WeightedShare = 0.7 }, 0.7),
+        new(new SampleSettings { Segments = 4, WeightedShare = 0.7, AnyPhase = true, PeriodicShare = 0.4 }, 0.9),
+        new(new SampleSettings { Segments = 10, WeightedShare = 0.7, AnyPhase = true, PeriodicShare = 0.4 }, 0.9),
+        new(new SampleSettings { Segments = 40, WeightedShare = 0.7, AnyPhase = true, PeriodicShare = 0.4 }, 0.9),
+    ];
+
+    /// <summary>The longest input of the whole training, in segments.</summary>
+    public static int LongestInput => Stages.Max(stage => stage.Samples.Segments);
+
+    /// <summary>Where a training stands.</summary>
+    public sealed record Standing(int Step = 0, int Stage = 0, int StepsInStage = 0, double Accuracy = 0, int? DecayFrom = null)
+    {
+        public bool IsFinished => DecayFrom is { } from && Step >= from + DecaySteps;
+
+        /// <summary>What the learning rates are multiplied by in the coming step.</summary>
+        public double Rate => DecayFrom is { } from
+            ? Math.Max(FinalRate, 1 - (1 - FinalRate) * (Step + 1 - from) / DecaySteps)
+            : Math.Min(1, (Step + 1.0) / WarmUpSteps);
+
+        /// <summary>The standing after a step in which <paramref name="accuracy"/> of the digits were right.</summary>
+        public Standing After(double accuracy)
+        {
+            var next = this with
+            {
+                Step = Step + 1,
+                StepsInStage = StepsInStage + 1,
+                Accuracy = Step == 0 ? accuracy : Smoothing * Accuracy + (1 - Smoothing) * accuracy,
+            };
+            if (next.Accuracy <= Stages[Stage].PassAccuracy || next.StepsInStage < LeastStepsInStage || DecayFrom is not null)
+                return next;
+            return Stage < Stages.Count - 1
+                ? next with { Stage = Stage + 1, StepsInStage = 0, Accuracy = next.Accuracy / 2 }
+                : next with { DecayFrom = next.Step };
+        }
+    }
+}

@@ -1,0 +1,90 @@
+using System.Globalization;
+using System.Text;
+using InfiniAttention;
+using Spectre.Console;
+
+namespace LongContext.Passkey;
+
+/// <summary>What an <see cref="Evaluator"/> measured, as a table like the paper's, as CSV and as a chart.</summary>
+public sealed class EvaluationReport(Evaluator evaluator)
+{
+    private readonly EvaluationSettings settings = evaluator.Settings;
+
+    public Table ToTable()
+    {
+        var table = new Table().Border(TableBorder.Rounded);
+        var positions = string.Join("/", settings.Positions.Select(Name));
+        table.AddColumn("tokens");
+        foreach (var rule in evaluator.Rules)
+            table.AddColumn(new TableColumn($"{Name(rule)}\n{positions}").Centered());
+        table.AddColumn(new TableColumn("trials\na cell").RightAligned());
+        table.AddColumn(new TableColumn("tokens/s").RightAligned());
+        table.AddColumn(new TableColumn("peak\nmemory").RightAligned());
+        foreach (var cost in evaluator.Costs)
+        {
+            var cells = new List<string> { TokenCount.Format(cost.Length) };
+            cells.AddRange(evaluator.Rules.Select(rule => string.Join("/", settings.Positions.Select(position => Percent(rule, cost.Length, position)))));
+            var counts = from rule in evaluator.Rules from position in settings.Positions select Cell(rule, cost.Length, position).Count;
+            cells.Add(counts.Min() == counts.Max() ? $"{counts.Max()}" : $"{counts.Min()} to {counts.Max()}");
+            cells.Add($"{cost.TokensPerSecond:N0}");
+            cells.Add($"{cost.PeakMemory / 1048576.0:N1} MB");
+            table.AddRow([.. cells]);
+        }
+        return table;
+    }
+
+    /// <summary>A line for each rule, length and position.</summary>
+    public string ToCsv()
+    {
+        var csv = new StringBuilder("haystack,rule,tokens,position,trials,right,accuracy_percent,right_digits_percent,tokens_per_second,peak_memory_bytes,seed\n");
+        foreach (var cost in evaluator.Costs)
+        {
+            foreach (var (rule, position) in Rows())
+            {
+                var trials = Cell(rule, cost.Length, position);
+                if (trials.Count == 0)
+                    continue;
+                csv.AppendLine(CultureInfo.InvariantCulture,
+                    $"\"{settings.Haystack.Name.Replace("\"", "\"\"")}\",{Name(rule)},{cost.Length},{Name(position)},{trials.Count},{trials.Count(trial => trial.Right)},"
+                    + $"{100 * Accuracy(trials):0.##},{100 * trials.Average(RightDigits):0.##},{cost.TokensPerSecond:0},{cost.PeakMemory},{settings.Seed}");
+            }
+        }
+        return csv.ToString();
+    }
+
+    public string ToSvg()
+    {
+        var rows = Rows().ToList();
+        var lengths = evaluator.Costs.Select(cost => cost.Length).ToList();
+        return new SvgHeatMap
+        {
+            Title = "Keys found, %",
+            Subtitle = $"{settings.Trials} trials a cell · haystack: {settings.Haystack.Name}",
+            Columns = [.. lengths.Select(TokenCount.Format)],
+            Rows = [.. rows.Select(row => $"{Name(row.Rule)}, {Name(row.Position)}")],
+            Value = (row, column) => Cell(rows[row].Rule, lengths[column], rows[row].Position) is { Count: > 0 } trials ? 100 * Accuracy(trials) : null,
+            Range = (0, 100),
+        }.ToSvg();
+    }
+
+    /// <summary>A sentence for each trial that went wrong.</summary>
+    public IEnumerable<string> Misses() => evaluator.Trials.Where(trial => !trial.Right).Select(trial =>
+        $"{Name(trial.Rule)}, {TokenCount.Format(trial.Length)}, {Name(trial.Position)}: the key was {trial.Key}, the answer {Printable(trial.Answer)}");
+
+    private IEnumerable<(MemoryUpdate Rule, KeyPosition Position)> Rows() =>
+        from rule in evaluator.Rules from position in settings.Positions select (rule, position);
+
+    private List<Trial> Cell(MemoryUpdate rule, long length, KeyPosition position) =>
+        [.. evaluator.Trials.Where(trial => trial.Rule == rule && trial.Length == length && trial.Position == position)];
+
+    private string Percent(MemoryUpdate rule, long length, KeyPosition position) =>
+        Cell(rule, length, position) is { Count: > 0 } trials ? $"{100 * Accuracy(trials):0}" : "–";
+
+    private static double Accuracy(List<Trial> trials) => trials.Average(trial => trial.Right ? 1.0 : 0.0);
+
+    private static double RightDigits(Trial trial) => trial.Key.Zip(trial.Answer).Average(pair => pair.First == pair.Second ? 1.0 : 0.0);
+
+    private static string Printable(string answer) => string.Concat(answer.Select(letter => letter is >= ' ' and <= '~' ? letter : '?'));
+
+    private static string Name<T>(T value) where T : struct, Enum => value.ToString().ToLowerInvariant();
+}

@@ -1,0 +1,164 @@
+using System.Diagnostics;
+using System.Text;
+using InfiniAttention;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LongContext.Passkey;
+
+public enum KeyPosition { Start, Middle, End }
+
+/// <summary>What is asked, of models that are compared on the same prompts.</summary>
+public sealed record EvaluationSettings
+{
+    public required IReadOnlyList<long> Lengths { get; init; }
+    public IReadOnlyList<KeyPosition> Positions { get; init; } = Enum.GetValues<KeyPosition>();
+    public int Trials { get; init; } = 2;
+    public int Seed { get; init; } = 1;
+    public Haystack Haystack { get; init; } = Haystack.Periodic;
+    public Device Device { get; init; } = CPU;
+}
+
+/// <summary>One key hidden and asked for.</summary>
+public sealed record Trial(MemoryUpdate Rule, long Length, KeyPosition Position, string Key, string Answer)
+{
+    public bool Right => Key == Answer;
+}
+
+/// <summary>What reading prompts of one length cost, all rules and positions together.</summary>
+public sealed record LengthCost(long Length, long Tokens, double Seconds, long PeakMemory)
+{
+    public double TokensPerSecond => Tokens / Seconds;
+}
+
+/// <summary>
+/// Reads prompts through a <see cref="SegmentStreamer"/> and takes the answer by greedy decoding. The positions of one trial
+/// are the rows of a batch; on a CPU as many batches run side by side as there are cores, each on one core, because the
+/// kernels of a small model are too short to share.
+/// </summary>
+public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, EvaluationSettings settings)
+{
+    private readonly List<Trial> trials = [];
+    private readonly List<LengthCost> costs = [];
+
+    public EvaluationSettings Settings => settings;
+
+    public IReadOnlyList<MemoryUpdate> Rules { get; } = [.. models.Select(model => model.Options.Update)];
+
+    /// <summary>What has been measured so far.</summary>
+    public IReadOnlyList<Trial> Trials => trials;
+
+    public IReadOnlyList<LengthCost> Costs => costs;
+
+    /// <summary>All the tokens that <see cref="Run"/> will read.</summary>
+    public long TotalTokens => settings.Lengths.Sum() * settings.Positions.Count * settings.Trials * models.Count;
+
+    /// <summary>Runs every trial; when cancelled, ends early and keeps the trials that are complete.</summary>
+    /// <param name="tokensRead">Is told of the tokens read, as they are, from several threads.</param>
+    /// <param name="cancellation">Ends the run between two windows.</param>
+    public void Run(Action<long> tokensRead, CancellationToken cancellation)
+    {
+        foreach (var length in settings.Lengths)
+        {
+            var batches = Enumerable.Range(0, settings.Trials).SelectMany(trial => models.Select(model => (model, trial))).ToList();
+            var cores = Environment.ProcessorCount;
+            var workers = settings.Device.type == DeviceType.CPU ? Math.Min(cores, batches.Count) : 1;
+            var parallel = new ParallelOptions { MaxDegreeOfParallelism = workers };
+            var read = 0L;
+            PeakMemory.Reset();
+            var watch = Stopwatch.StartNew();
+            Parallel.ForEach(batches, parallel, batch =>
+            {
+                set_num_threads(Math.Max(1, cores / workers));
+                var results = Ask(batch.model, length, Prompts(length, batch.trial), n =>
+                {
+                    Interlocked.Add(ref read, n);
+                    tokensRead(n);
+                }, cancellation);
+                lock (trials)
+                    trials.AddRange(results);
+            });
+            costs.Add(new LengthCost(length, read, watch.Elapsed.TotalSeconds, PeakMemory.Bytes()));
+            if (cancellation.IsCancellationRequested)
+                return;
+        }
+    }
+
+    /// <summary>One prompt for each position. The same for every rule, and another for every seed, length and trial.</summary>
+    /// <remarks>
+    /// Up to two segments are drawn at random between the key and the place its position names, and up to one is cut from
+    /// the length, so that neither the key nor the question always meets the segments' boundaries in the same way.
+    /// </remarks>
+    public IReadOnlyList<(KeyPosition Position, PasskeyPrompt Prompt)> Prompts(long length, int trial)
+    {
+        var random = new Random(HashCode(settings.Seed, length, trial));
+        var segment = models[0].Options.SegmentLength;
+        var shortest = length - PasskeyPrompt.FillerTokens(length);
+        length = Math.Max(shortest, length - random.NextInt64(segment));
+        var filler = PasskeyPrompt.FillerTokens(length);
+        var haystackStart = ReferenceEquals(settings.Haystack, Haystack.Periodic) ? 0 : random.NextInt64(settings.Haystack.Length);
+        return [.. settings.Positions.Select(position =>
+        {
+            var shift = random.NextInt64(Math.Min(filler, 2 * segment) + 1);
+            var before = position switch
+            {
+                KeyPosition.Start => shift,
+                KeyPosition.Middle => Math.Max(0, filler / 2 - shift),
+                _ => filler - shift,
+            };
+            before = Math.Max(0, settings.Haystack.WordStart(haystackStart + before) - haystackStart);
+            var key = random.Next(100_000).ToString("D5");
+            return (position, new PasskeyPrompt(key, length, before, settings.Haystack, haystackStart));
+        })];
+    }
+
+    private List<Trial> Ask(InfiniTransformer model, long length, IReadOnlyList<(KeyPosition Position, PasskeyPrompt Prompt)> rows,
+        Action<long> tokensRead, CancellationToken cancellation)
+    {
+        using var withoutGradients = no_grad();
+        using var scope = NewDisposeScope();
+        using var streamer = new SegmentStreamer(model);
+        var promptLength = rows[0].Prompt.Length;
+        var window = WindowTokens(model, rows.Count);
+        streamer.WindowTokens = window;
+        var answers = rows.Select(_ => new StringBuilder()).ToArray();
+
+        var buffer = new long[rows.Count * window];
+        Tensor? last = null; // (rows, vocabulary)
+        for (var offset = 0L; offset < promptLength; offset += window)
+        {
+            if (cancellation.IsCancellationRequested)
+                return [];
+            var width = (int)Math.Min(window, promptLength - offset);
+            for (var row = 0; row < rows.Count; row++)
+                rows[row].Prompt.CopyTo(buffer.AsSpan(row * width, width), offset);
+            using var tokens = tensor(buffer.AsSpan(0, rows.Count * width).ToArray(), rows.Count, width).to(settings.Device);
+            last?.Dispose();
+            last = streamer.Prefill(tokens);
+            tokensRead(rows.Count * width);
+        }
+
+        for (var digit = 0; digit < PasskeyPrompt.KeyDigits; digit++)
+        {
+            using var next = last!.reshape(rows.Count, -1).argmax(-1, keepdim: true); // (rows, 1)
+            var bytes = next.cpu().data<long>().ToArray();
+            for (var row = 0; row < rows.Count; row++)
+                answers[row].Append((char)bytes[row]);
+            last!.Dispose();
+            last = streamer.Forward(next);
+        }
+        return [.. rows.Select((row, i) => new Trial(model.Options.Update, length, row.Position, row.Prompt.Key, answers[i].ToString()))];
+    }
+
+    /// <summary>A window whose temporaries stay in a core's cache; a GPU wants more work at a time.</summary>
+    private int WindowTokens(InfiniTransformer model, int rows)
+    {
+        var segment = model.Options.SegmentLength;
+        var tokens = settings.Device.type == DeviceType.CPU ? 3072 : 1 << 19;
+        return (int)(segment * Math.Max(1, tokens / rows / segment));
+    }
+
+    /// <summary>A seed from three numbers; .NET's own HashCode differs from run to run.</summary>
+    private static int HashCode(int seed, long length, int trial) =>
+        unchecked((int)((seed * 1_000_003L + length) * 1_000_003L + trial) & int.MaxValue);
+}

@@ -1,0 +1,111 @@
+namespace LongContext.Passkey;
+
+/// <summary>A batch of prompts with their answers: tokens and write weights, row after row, all rows equally long.</summary>
+public sealed record TrainingBatch(long[] Tokens, float[] WriteWeights, int Rows, int Length);
+
+/// <summary>What the samples of one stage of the training look like.</summary>
+public sealed record SampleSettings
+{
+    /// <summary>The longest input, in segments.</summary>
+    public required int Segments { get; init; }
+
+    /// <summary>The share of samples whose filler is the paper's; the others hide the key in text of all kinds.</summary>
+    public double PeriodicShare { get; init; } = 1;
+
+    /// <summary>Whether inputs end anywhere in a segment, rather than with one.</summary>
+    public bool AnyPhase { get; init; }
+
+    /// <summary>The share of samples in which what the filler writes to the memory is multiplied.</summary>
+    public double WeightedShare { get; init; }
+
+    /// <summary>The most that it is multiplied by.</summary>
+    public double LargestWeight { get; init; } = 1000;
+}
+
+/// <summary>
+/// Draws training prompts. Two things in them decide what the trained model can do far beyond their length. Filler that is
+/// written w times as strongly (w log-uniform) stands for w times as much of it: with at most 5K tokens the model meets the
+/// memory as it is after millions. And keys across a segment's boundary, keys near the question and questions across a
+/// boundary are drawn far more often than chance would, because that is where a model of segments fails.
+/// </summary>
+public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnlyList<Haystack> books)
+{
+    private const double NearQuestion = 0.1, AcrossBoundary = 0.25, NearStart = 0.1;
+
+    /// <summary>From this length on a prompt begins with the instruction.</summary>
+    private const int ShortestWithInstruction = 300;
+
+    /// <summary>The batch of a step: the same for the same random source, whatever was drawn before.</summary>
+    public TrainingBatch Draw(Random random, SampleSettings settings, bool longest)
+    {
+        var segments = longest ? settings.Segments : random.Next(Math.Min(2, settings.Segments), settings.Segments + 1);
+        var length = Length(random, settings, segments);
+        var rows = Math.Max(2, batchTokens / (segments * segmentLength));
+        var (tokens, weights) = (new long[rows * length], new float[rows * length]);
+        for (var row = 0; row < rows; row++)
+            DrawRow(random, settings, tokens.AsSpan(row * length, length), weights.AsSpan(row * length, length));
+        return new TrainingBatch(tokens, weights, rows, length);
+    }
+
+    private int Length(Random random, SampleSettings settings, int segments)
+    {
+        var length = segments * segmentLength;
+        if (!settings.AnyPhase)
+            return length;
+        var kind = random.NextDouble();
+        if (segments > 2 && kind < 0.25)
+            return length - segmentLength + random.Next(PasskeyPrompt.KeyDigits + 7); // a boundary in the answer, or close before it
+        return kind < 0.6 ? length : length - random.Next(segmentLength);
+    }
+
+    private void DrawRow(Random random, SampleSettings settings, Span<long> tokens, Span<float> weights)
+    {
+        var promptLength = tokens.Length - PasskeyPrompt.KeyDigits;
+        var withInstruction = tokens.Length >= ShortestWithInstruction;
+        var filler = (int)PasskeyPrompt.FillerTokens(promptLength, withInstruction);
+        var instruction = withInstruction ? PasskeyPrompt.Instruction.Length : 0;
+        var key = random.Next(100_000).ToString("D5");
+        var (haystack, start) = Filler(random, settings, filler);
+        var prompt = new PasskeyPrompt(key, promptLength, Before(random, instruction, filler), haystack, start, withInstruction);
+        prompt.CopyTo(tokens[..promptLength], 0);
+        for (var digit = 0; digit < key.Length; digit++)
+            tokens[promptLength + digit] = key[digit];
+
+        weights.Fill(1);
+        if (random.NextDouble() < settings.WeightedShare)
+        {
+            weights.Fill((float)Math.Pow(settings.LargestWeight, random.NextDouble()));
+            var (first, end) = prompt.NeedleTokens;
+            var from = (int)first / segmentLength * segmentLength;
+            var to = Math.Min(weights.Length, (int)((end - 1) / segmentLength + 1) * segmentLength);
+            weights[from..to].Fill(1);
+        }
+    }
+
+    /// <summary>How much of the filler comes before the key.</summary>
+    private int Before(Random random, int instruction, int filler)
+    {
+        var needle = PasskeyPrompt.NeedleLength;
+        var kind = random.NextDouble();
+        if (kind < NearQuestion)
+            return filler - random.Next(Math.Min(filler, 2 * segmentLength) + 1);
+        if (kind < NearQuestion + AcrossBoundary)
+        {
+            var boundary = segmentLength * (1 + random.Next(Math.Max(1, (instruction + filler + needle) / segmentLength)));
+            return Math.Clamp(boundary - instruction - random.Next(needle + 1), 0, filler);
+        }
+        return random.Next((kind < NearQuestion + AcrossBoundary + NearStart ? Math.Min(filler, segmentLength) : filler) + 1);
+    }
+
+    private (Haystack Haystack, long Start) Filler(Random random, SampleSettings settings, int length)
+    {
+        if (random.NextDouble() < settings.PeriodicShare)
+            return (Haystack.Periodic, random.Next(2) * random.NextInt64(Haystack.Periodic.Length));
+        if (books.Count > 0 && random.Next(2) == 0)
+        {
+            var book = books[random.Next(books.Count)];
+            return (book, random.NextInt64(book.Length));
+        }
+        return (new Haystack("synthetic", new SyntheticProse(random).Write(Math.Max(1, length))), 0);
+    }
+}

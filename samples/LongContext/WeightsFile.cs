@@ -1,0 +1,159 @@
+using System.Buffers.Binary;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using InfiniAttention;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LongContext;
+
+/// <summary>An <see cref="InfiniTransformer"/> in a safetensors file, which describes the model it holds and how it was made.</summary>
+public static class WeightsFile
+{
+    private const string Format = "InfiniTransformer 1";
+    private const long LargestHeader = 1 << 20;
+
+    /// <summary>Writes the file; a reader sees the old one or the new one, never a part of it.</summary>
+    public static void Save(string path, InfiniTransformer model, IReadOnlyDictionary<string, string>? notes = null) =>
+        AtomicFile.Write(path, file => Write(file, model, notes));
+
+    public static void Write(Stream file, InfiniTransformer model, IReadOnlyDictionary<string, string>? notes = null)
+    {
+        using var scope = NewDisposeScope();
+        var header = new JsonObject { ["__metadata__"] = Describe(model.Options, notes) };
+        using var data = new MemoryStream();
+        foreach (var (name, weight) in model.state_dict().OrderBy(entry => entry.Key, StringComparer.Ordinal))
+        {
+            var values = weight.detach().cpu().to(ScalarType.Float32).contiguous().data<float>().ToArray();
+            var begin = data.Length;
+            data.Write(MemoryMarshal.AsBytes(values.AsSpan()));
+            header[name] = new JsonObject
+            {
+                ["dtype"] = "F32",
+                ["shape"] = new JsonArray([.. weight.shape.Select(size => JsonValue.Create(size))]),
+                ["data_offsets"] = new JsonArray(begin, data.Length),
+            };
+        }
+
+        var json = JsonSerializer.SerializeToUtf8Bytes(header);
+        Span<byte> length = stackalloc byte[8];
+        BinaryPrimitives.WriteInt64LittleEndian(length, json.Length);
+        file.Write(length);
+        file.Write(json);
+        data.WriteTo(file);
+    }
+
+    /// <summary>The model in the file, and the notes it was saved with.</summary>
+    public static (InfiniTransformer Model, IReadOnlyDictionary<string, string> Notes) Load(string path)
+    {
+        if (!File.Exists(path))
+            throw new InputException($"There is no weights file '{path}'.");
+        var (header, data) = Parse(File.ReadAllBytes(path), path);
+        var model = new InfiniTransformer(Read(path, () => ReadOptions(header)));
+        try
+        {
+            Read(path, () => Fill(model, header, data, path));
+        }
+        catch (InputException)
+        {
+            model.Dispose();
+            throw;
+        }
+        return (model, Notes(header));
+    }
+
+    /// <summary>Takes the weights of a file into a model that is there.</summary>
+    public static void LoadInto(InfiniTransformer model, byte[] file, string name)
+    {
+        var (header, data) = Parse(file, name);
+        Read(name, () => Fill(model, header, data, name));
+    }
+
+    private static (JsonObject Header, ReadOnlyMemory<byte> Data) Parse(byte[] file, string path)
+    {
+        var length = file.Length < 8 ? -1 : BinaryPrimitives.ReadInt64LittleEndian(file);
+        if (length is < 2 or > LargestHeader || length > file.Length - 8)
+            throw Foreign(path, "it is no safetensors file");
+        var header = Read(path, () => JsonNode.Parse(file.AsSpan(8, (int)length))!.AsObject());
+        return Read(path, () => Notes(header).GetValueOrDefault("format")) == Format
+            ? (header, file.AsMemory(8 + (int)length))
+            : throw Foreign(path, $"its metadata does not name the format '{Format}'");
+    }
+
+    private static Dictionary<string, string> Notes(JsonObject header) =>
+        header["__metadata__"]?.AsObject().ToDictionary(entry => entry.Key, entry => entry.Value!.GetValue<string>()) ?? [];
+
+    /// <summary>Runs what reads a file of unknown origin, and says that it is foreign where it is not what it should be.</summary>
+    private static T Read<T>(string path, Func<T> read)
+    {
+        try
+        {
+            return read();
+        }
+        catch (Exception error) when (error is JsonException or InvalidOperationException or FormatException or KeyNotFoundException
+            or OverflowException or NullReferenceException or ArgumentOutOfRangeException)
+        {
+            throw Foreign(path, error.Message);
+        }
+    }
+
+    private static bool Fill(InfiniTransformer model, JsonObject header, ReadOnlyMemory<byte> data, string path)
+    {
+        using var scope = NewDisposeScope();
+        using var _ = no_grad();
+        foreach (var (name, weight) in model.state_dict())
+        {
+            var entry = header[name] ?? throw Foreign(path, $"'{name}' is missing");
+            var shape = entry["shape"]!.AsArray().Select(size => size!.GetValue<long>()).ToArray();
+            if (entry["dtype"]!.GetValue<string>() != "F32" || !shape.SequenceEqual(weight.shape))
+                throw Foreign(path, $"'{name}' is not a float32 tensor of shape ({string.Join(", ", weight.shape)})");
+            var (begin, end) = (entry["data_offsets"]![0]!.GetValue<int>(), entry["data_offsets"]![1]!.GetValue<int>());
+            if (begin < 0 || end > data.Length || end - begin != weight.numel() * sizeof(float))
+                throw Foreign(path, $"the data of '{name}' is not whole");
+            weight.copy_(tensor(MemoryMarshal.Cast<byte, float>(data.Span[begin..end]).ToArray(), shape));
+        }
+        return true;
+    }
+
+    private static JsonObject Describe(InfiniTransformerOptions options, IReadOnlyDictionary<string, string>? notes)
+    {
+        var metadata = new JsonObject
+        {
+            ["format"] = Format,
+            ["vocabulary"] = Text(options.Vocabulary),
+            ["width"] = Text(options.Width),
+            ["heads"] = Text(options.Heads),
+            ["layers"] = Text(options.Layers),
+            ["segment_length"] = Text(options.SegmentLength),
+            ["update"] = options.Update.ToString(),
+        };
+        foreach (var (name, note) in notes ?? new Dictionary<string, string>())
+            metadata[name] = note;
+        return metadata;
+    }
+
+    private static InfiniTransformerOptions ReadOptions(JsonObject header)
+    {
+        var notes = Notes(header);
+        var heads = Number(notes["heads"]);
+        return new InfiniTransformerOptions
+        {
+            Vocabulary = Number(notes["vocabulary"]),
+            Width = Number(notes["width"]),
+            Heads = heads,
+            SegmentLength = Number(notes["segment_length"]),
+            Update = Enum.TryParse<MemoryUpdate>(notes["update"], out var update)
+                ? update : throw new FormatException($"'{notes["update"]}' is no update rule"),
+            InitialGates = [.. Enumerable.Range(0, (int)Number(notes["layers"])).Select(_ => new float[heads])],
+        };
+    }
+
+    private static long Number(string text) => long.Parse(text, CultureInfo.InvariantCulture) is > 0 and < 1 << 20 and var number
+        ? number : throw new FormatException($"{text} is no size");
+
+    private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
+
+    private static InputException Foreign(string path, string reason) => new($"'{path}' holds no weights of this model: {reason}.");
+}

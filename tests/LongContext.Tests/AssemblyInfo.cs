@@ -1,0 +1,2 @@
+// Seeds, threads and the console are process-wide.
+[assembly: CollectionBehavior(DisableTestParallelization = true)]

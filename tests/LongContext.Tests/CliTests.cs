@@ -1,0 +1,103 @@
+using System.Text;
+using InfiniAttention;
+
+namespace LongContext.Tests;
+
+public sealed class CliTests : IDisposable
+{
+    private readonly TemporaryFolder folder = new();
+
+    public void Dispose() => folder.Dispose();
+
+    [Theory]
+    [InlineData("There is no update rule 'cosine': it is linear, delta or both.", "--rule", "cosine")]
+    [InlineData("There is no weights file", "--weights", "nowhere.safetensors")]
+    [InlineData("A prompt of 100 tokens is too short", "--lengths", "100")]
+    [InlineData("'abc' is no number of tokens", "--lengths", "abc")]
+    [InlineData("There is no position 'left'", "--positions", "left")]
+    [InlineData("--trials must be at least 1.", "--trials", "0")]
+    [InlineData("There is no haystack file", "--haystack", "nowhere.txt")]
+    [InlineData("There is no device 'tpu'", "--device", "tpu")]
+    public async Task Bad_input_ends_with_one_sentence(string message, params string[] arguments)
+    {
+        var (code, _, error) = await Run(["passkey", "eval", .. arguments]);
+
+        Assert.Equal(1, code);
+        Assert.Contains(message, error);
+        Assert.Single(error.Trim().Split('\n'));
+    }
+
+    [Fact]
+    public async Task Cuda_is_refused_where_there_is_none()
+    {
+        if (TorchSharp.torch.cuda.is_available())
+            return;
+        var (code, _, error) = await Run(["passkey", "eval", "--device", "cuda"]);
+
+        Assert.Equal(1, code);
+        Assert.Contains("There is no CUDA device", error);
+    }
+
+    [Fact]
+    public async Task An_unknown_option_is_refused()
+    {
+        var (code, _, error) = await Run(["passkey", "eval", "--speed", "11"]);
+
+        Assert.NotEqual(0, code);
+        Assert.Contains("--speed", error);
+    }
+
+    [Fact]
+    public async Task An_evaluation_prints_its_table_and_writes_its_files()
+    {
+        Save(MemoryUpdate.Linear);
+        Save(MemoryUpdate.Delta);
+        File.WriteAllText(folder.File("words.txt"), "a few words ");
+
+        var (code, output, error) = await Run(["passkey", "eval", "--lengths", "512,1K", "--trials", "1", "--weights", folder.File("Linear"), folder.File("Delta"),
+            "--haystack", folder.File("words.txt"), "--csv", folder.File("out/table.csv"), "--svg", folder.File("out/chart.svg")]);
+
+        Assert.Equal("", error);
+        Assert.Equal(0, code);
+        Assert.Contains("The haystack words.txt has 12 bytes, fewer than the longest prompt: it is repeated.", output.ReplaceLineEndings(" ").Replace("  ", " "));
+        Assert.Contains("start/middle/end", output);
+        Assert.Equal(1 + 2 * 2 * 3, File.ReadAllLines(folder.File("out/table.csv")).Length);
+        Assert.Contains("</svg>", File.ReadAllText(folder.File("out/chart.svg")));
+    }
+
+    [Fact]
+    public async Task Weights_of_another_rule_are_refused()
+    {
+        Save(MemoryUpdate.Linear);
+
+        var (code, _, error) = await Run(["passkey", "eval", "--rule", "delta", "--weights", folder.File("Linear")]);
+
+        Assert.Equal(1, code);
+        Assert.Contains("None of the given weights was trained with the update rule 'delta'", error);
+    }
+
+    private void Save(MemoryUpdate rule)
+    {
+        using var model = InfiniTransformerTests.Small(rule);
+        WeightsFile.Save(folder.File(rule.ToString()), model);
+    }
+
+    private static async Task<(int Code, string Output, string Error)> Run(string[] arguments)
+    {
+        var (output, error) = (new StringWriter(new StringBuilder()), new StringWriter(new StringBuilder()));
+        var (standardOutput, standardError, console) = (Console.Out, Console.Error, Spectre.Console.AnsiConsole.Console);
+        Console.SetOut(output);
+        Console.SetError(error);
+        Spectre.Console.AnsiConsole.Console = Spectre.Console.AnsiConsole.Create(new() { Out = new Spectre.Console.AnsiConsoleOutput(output) });
+        try
+        {
+            return (await Cli.Run(arguments), output.ToString(), error.ToString());
+        }
+        finally
+        {
+            Console.SetOut(standardOutput);
+            Console.SetError(standardError);
+            Spectre.Console.AnsiConsole.Console = console;
+        }
+    }
+}

@@ -1,0 +1,50 @@
+using LongContext.Passkey;
+
+namespace LongContext.Tests;
+
+public class HaystackTests
+{
+    [Fact]
+    public void The_text_repeats_without_end()
+    {
+        var haystack = new Haystack("abc", "abc"u8);
+        var tokens = new long[8];
+
+        haystack.CopyTo(tokens, 3_000_000_000_002);
+
+        Assert.Equal("cabcabca", string.Concat(tokens.Select(token => (char)token)));
+    }
+
+    [Theory]
+    [InlineData(0, 0)]
+    [InlineData(1, 0)]
+    [InlineData(4, 4)]
+    [InlineData(6, 4)]
+    [InlineData(8, 8)]
+    [InlineData(11, 8)]
+    public void A_word_starts_after_white_space(long offset, long start)
+    {
+        Assert.Equal(start, new Haystack("words", "one two\nthree "u8).WordStart(offset));
+    }
+
+    [Fact]
+    public void A_text_without_white_space_has_a_word_anywhere()
+    {
+        Assert.Equal(1000, new Haystack("letters", "abc"u8).WordStart(1000));
+    }
+
+    [Fact]
+    public void An_empty_or_missing_file_is_refused()
+    {
+        var path = Path.GetTempFileName();
+        try
+        {
+            Assert.Contains("is empty", Assert.Throws<InputException>(() => Haystack.FromFile(path)).Message);
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+        Assert.Contains("There is no haystack file", Assert.Throws<InputException>(() => Haystack.FromFile(path)).Message);
+    }
+}
