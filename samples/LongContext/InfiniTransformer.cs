@@ -47,9 +47,6 @@ public sealed class InfiniTransformer : nn.Module<Tensor, Tensor>
 
     public InfiniTransformerOptions Options { get; }
 
-    /// <summary>The gates (beta) of each layer.</summary>
-    public IEnumerable<Parameter> Gates() => modules().OfType<InfiniAttentionModule>().Select(layer => layer.Gate);
-
     /// <summary>Logits of the next token after each of <paramref name="tokens"/>: (B, T) to (B, T, vocabulary).</summary>
     public override Tensor forward(Tensor tokens)
     {

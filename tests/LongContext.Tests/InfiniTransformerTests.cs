@@ -44,7 +44,7 @@ public class InfiniTransformerTests
     {
         using var model = Small(MemoryUpdate.Linear);
 
-        Assert.Equal([[-4f, -4f], [-2f, 2f]], model.Gates().Select(gate => gate.detach().data<float>().ToArray()));
+        Assert.Equal([[-4f, -4f], [-2f, 2f]], InfiniAttentionModule.GateParameters(model).Select(gate => gate.detach().data<float>().ToArray()));
     }
 
     [Fact]

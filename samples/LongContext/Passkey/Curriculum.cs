@@ -9,7 +9,7 @@ public sealed record Stage(SampleSettings Samples, double PassAccuracy);
 /// </summary>
 public static class Curriculum
 {
-    public const int WarmUpSteps = 50, DecaySteps = 600, LeastStepsInStage = 60;
+    public const int WarmUpSteps = 50, DecaySteps = 1000, LeastStepsInStage = 60, LeastStepsInLastStage = 300;
     private const double Smoothing = 0.97, FinalRate = 0.05;
 
     public static IReadOnlyList<Stage> Stages { get; } =
@@ -43,7 +43,7 @@ public static class Curriculum
                 StepsInStage = StepsInStage + 1,
                 Accuracy = Step == 0 ? accuracy : Smoothing * Accuracy + (1 - Smoothing) * accuracy,
             };
-            if (next.Accuracy <= Stages[Stage].PassAccuracy || next.StepsInStage < LeastStepsInStage || DecayFrom is not null)
+            if (next.Accuracy <= Stages[Stage].PassAccuracy || next.StepsInStage < (Stage == Stages.Count - 1 ? LeastStepsInLastStage : LeastStepsInStage) || DecayFrom is not null)
                 return next;
             return Stage < Stages.Count - 1
                 ? next with { Stage = Stage + 1, StepsInStage = 0, Accuracy = next.Accuracy / 2 }

@@ -44,9 +44,9 @@ public sealed class Haystack
     /// <summary>The nearest offset at or before <paramref name="offset"/>, at most 64 bytes back, at which a word begins; else itself.</summary>
     public long WordStart(long offset)
     {
-        for (var start = offset; start > 0 && offset - start <= 64; start--)
+        for (var start = offset; offset - start <= 64; start--)
         {
-            if (char.IsWhiteSpace((char)text[(start - 1) % text.Length]))
+            if (start == 0 || char.IsWhiteSpace((char)text[(start - 1) % text.Length]))
                 return start;
         }
         return offset;

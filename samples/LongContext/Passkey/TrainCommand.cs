@@ -94,7 +94,7 @@ public static class TrainCommand
 
     private static string Line(TrainingStep step, InfiniTransformer model)
     {
-        var gates = string.Join("; ", model.Gates().Select(gate => string.Join(" ", gate.detach().cpu().data<float>().ToArray().Select(beta => $"{beta:0.0}"))));
+        var gates = string.Join("; ", InfiniAttentionModule.GateParameters(model).Select(gate => string.Join(" ", gate.detach().cpu().data<float>().ToArray().Select(beta => $"{beta:0.0}"))));
         return $"step {step.Standing.Step,5}  stage {step.Standing.Stage + 1}  loss {step.Loss:0.000}  of the digits {step.DigitLoss:0.000}  "
             + $"digits right {step.Standing.Accuracy,4:P0}  gates {gates}  {step.Seconds:0} s";
     }

@@ -25,7 +25,7 @@ public sealed record TrainingStep(Curriculum.Standing Standing, double Loss, dou
 public sealed class Trainer : IDisposable
 {
     private const double LearningRate = 5e-3, GateLearningRate = 1e-2, LargestGradient = 1;
-    private const int BatchTokens = 4096;
+    private const int BatchTokens = 4096, LongestEvery = 4;
 
     private readonly TrainingSettings settings;
     private readonly TrainingSamples samples;
@@ -36,15 +36,14 @@ public sealed class Trainer : IDisposable
     {
         this.settings = settings;
         manual_seed(settings.Seed);
+        set_num_threads(1); // the kernels are too short to share: a second core is better spent on the other rule
         Model = new InfiniTransformer(new InfiniTransformerOptions { Update = settings.Rule });
         Model.to(settings.Device);
         samples = new TrainingSamples((int)Model.Options.SegmentLength, BatchTokens, settings.Books);
-        var gates = Model.Gates().ToList();
-        var others = Model.parameters().Where(parameter => !gates.Any(gate => ReferenceEquals(gate, parameter))).ToList();
         optimizer = optim.AdamW(
         [
-            new AdamW.ParamGroup(others, new AdamW.Options { LearningRate = LearningRate }),
-            new AdamW.ParamGroup(gates, new AdamW.Options { LearningRate = GateLearningRate }),
+            new AdamW.ParamGroup(InfiniAttentionModule.OtherParameters(Model), new AdamW.Options { LearningRate = LearningRate }),
+            new AdamW.ParamGroup(InfiniAttentionModule.GateParameters(Model), new AdamW.Options { LearningRate = GateLearningRate }),
         ], beta1: 0.9, beta2: 0.98);
     }
 
@@ -82,7 +81,7 @@ public sealed class Trainer : IDisposable
         using var scope = NewDisposeScope();
         var stage = Curriculum.Stages[Standing.Stage].Samples;
         var random = new Random(unchecked(settings.Seed * 1_000_003 + Standing.Step) & int.MaxValue);
-        var batch = samples.Draw(random, stage, longest: Standing.Step % 2 == 1);
+        var batch = samples.Draw(random, stage, longest: Standing.Step % LongestEvery == 0);
         var tokens = tensor(batch.Tokens, batch.Rows, batch.Length).to(settings.Device);
         var weights = tensor(batch.WriteWeights, batch.Rows, batch.Length).to(settings.Device);
         var (read, next) = (batch.Length - 1, tokens.narrow(1, 1, batch.Length - 1)); // the last token is only an answer

@@ -30,7 +30,10 @@ public sealed record SampleSettings
 /// </summary>
 public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnlyList<Haystack> books)
 {
-    private const double NearQuestion = 0.1, AcrossBoundary = 0.25, NearStart = 0.1;
+    /// <summary>The most segments of a batch that is not one of the longest: weighted filler teaches length at less cost than length does.</summary>
+    private const int UsualSegments = 16;
+
+    private const double NearQuestion = 0.1, AcrossBoundary = 0.4, NearStart = 0.1;
 
     /// <summary>From this length on a prompt begins with the instruction.</summary>
     private const int ShortestWithInstruction = 300;
@@ -38,7 +41,8 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
     /// <summary>The batch of a step: the same for the same random source, whatever was drawn before.</summary>
     public TrainingBatch Draw(Random random, SampleSettings settings, bool longest)
     {
-        var segments = longest ? settings.Segments : random.Next(Math.Min(2, settings.Segments), settings.Segments + 1);
+        var segments = longest ? settings.Segments
+            : random.Next(Math.Min(2, settings.Segments), Math.Min(settings.Segments, UsualSegments) + 1);
         var length = Length(random, settings, segments);
         var rows = Math.Max(2, batchTokens / (segments * segmentLength));
         var (tokens, weights) = (new long[rows * length], new float[rows * length]);
