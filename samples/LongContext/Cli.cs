@@ -1,5 +1,6 @@
 using System.CommandLine;
 using LongContext.Passkey;
+using Spectre.Console;
 
 namespace LongContext;
 
@@ -7,6 +8,9 @@ namespace LongContext;
 public static class Cli
 {
     public const int Success = 0, Failure = 1, Interrupted = 130;
+
+    /// <summary>The width of lines in a file or a pipe, which says none of its own.</summary>
+    private const int LogWidth = 160;
 
     public static async Task<int> Run(string[] arguments)
     {
@@ -16,6 +20,8 @@ public static class Cli
             EnableDefaultExceptionHandler = false,
             ProcessTerminationTimeout = TimeSpan.FromMinutes(1), // after Ctrl-C, to end a window or a step and to write what there is
         };
+        if (Console.IsOutputRedirected)
+            AnsiConsole.Profile.Width = LogWidth;
         try
         {
             return await root.Parse(arguments).InvokeAsync(configuration);

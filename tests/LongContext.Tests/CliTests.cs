@@ -12,7 +12,7 @@ public sealed class CliTests : IDisposable
     [Theory]
     [InlineData("There is no update rule 'cosine': it is linear, delta or both.", "--rule", "cosine")]
     [InlineData("There is no weights file", "--weights", "nowhere.safetensors")]
-    [InlineData("A prompt of 100 tokens is too short", "--lengths", "100")]
+    [InlineData("A length of 100 tokens is too short", "--lengths", "100")]
     [InlineData("'abc' is no number of tokens", "--lengths", "abc")]
     [InlineData("There is no position 'left'", "--positions", "left")]
     [InlineData("--trials must be at least 1.", "--trials", "0")]

@@ -49,12 +49,22 @@ public class EvaluatorTests
                 var place = prompt.NeedleTokens.Start / (double)prompt.Length;
                 Assert.InRange(place, position switch { KeyPosition.Start => 0, KeyPosition.Middle => 0.49, _ => 0.99 },
                     position switch { KeyPosition.Start => 0.01, KeyPosition.Middle => 0.51, _ => 1 });
-                Assert.InRange(prompt.Length, 65536 - 15, 65536);
+                Assert.Equal(65536 - PasskeyPrompt.KeyDigits, prompt.Length);
                 var before = new long[1];
                 prompt.CopyTo(before, prompt.NeedleTokens.Start - 1);
                 Assert.Equal(' ', (char)before[0]);
             }
         }
+    }
+
+    [Fact]
+    public void Ragged_prompts_end_anywhere_in_a_segment()
+    {
+        var evaluator = Untrained(Settings with { Ragged = true });
+
+        var ends = Enumerable.Range(0, 200).SelectMany(trial => evaluator.Prompts(65536, trial)).Select(row => row.Prompt.Length % 16).Distinct();
+
+        Assert.Equal(16, ends.Count());
     }
 
     [Fact]

@@ -45,11 +45,11 @@ public sealed class TrainerTests : IDisposable
         trainer.Run(step =>
         {
             losses.Add(step.Loss);
-            if (losses.Count == 25)
+            if (losses.Count == 12)
                 cancellation.Cancel();
         }, cancellation.Token);
 
-        Assert.True(losses[^1] < 0.6 * losses[0], $"{losses[0]} fell to {losses[^1]} only");
+        Assert.True(losses[^1] < 0.7 * losses[0], $"{losses[0]} fell to {losses[^1]} only");
     }
 
     [Fact]

@@ -6,7 +6,7 @@ public class TrainingSamplesTests
 {
     private const int Segment = 128;
 
-    private static readonly SampleSettings Everything = new() { Segments = 40, PeriodicShare = 0.3, AnyPhase = true, WeightedShare = 0.7 };
+    private static readonly SampleSettings Everything = new() { Segments = 40, PeriodicShare = 0.3, AcrossBoundaries = true, WeightedShare = 0.7 };
 
     public static TheoryData<int> AllStages => [.. Enumerable.Range(0, Curriculum.Stages.Count)];
 

@@ -16,9 +16,9 @@ public static class Curriculum
     [
         new(new SampleSettings { Segments = 1 }, 0.7),
         new(new SampleSettings { Segments = 2, WeightedShare = 0.7 }, 0.7),
-        new(new SampleSettings { Segments = 4, WeightedShare = 0.7, AnyPhase = true, PeriodicShare = 0.4 }, 0.9),
-        new(new SampleSettings { Segments = 10, WeightedShare = 0.7, AnyPhase = true, PeriodicShare = 0.4 }, 0.9),
-        new(new SampleSettings { Segments = 40, WeightedShare = 0.7, AnyPhase = true, PeriodicShare = 0.4 }, 0.9),
+        new(new SampleSettings { Segments = 4, WeightedShare = 0.7, AcrossBoundaries = true, PeriodicShare = 0.4 }, 0.9),
+        new(new SampleSettings { Segments = 10, WeightedShare = 0.7, AcrossBoundaries = true, PeriodicShare = 0.4 }, 0.9),
+        new(new SampleSettings { Segments = 40, WeightedShare = 0.7, AcrossBoundaries = true, PeriodicShare = 0.4 }, 0.9),
     ];
 
     /// <summary>The longest input of the whole training, in segments.</summary>

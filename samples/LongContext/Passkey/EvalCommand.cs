@@ -9,10 +9,11 @@ public static class EvalCommand
 {
     public static Command Create()
     {
-        var lengths = new Option<string>("--lengths") { Description = "Lengths of the prompts.", DefaultValueFactory = _ => "32K,128K,256K,512K,1M" };
+        var lengths = new Option<string>("--lengths") { Description = "Lengths in tokens, the answer counted.", DefaultValueFactory = _ => "32K,128K,256K,512K,1M" };
         var positions = new Option<string>("--positions") { Description = "Where the key is hidden.", DefaultValueFactory = _ => "start,middle,end" };
         var trials = new Option<int>("--trials") { Description = "Trials for each rule, length and position.", DefaultValueFactory = _ => 2 };
         var weights = new Option<FileInfo[]>("--weights") { Description = "Files of 'passkey train'; default: the shipped ones.", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [] };
+        var ragged = new Option<bool>("--ragged") { Description = "Cuts up to a segment from each length at random, so that the question too falls across segments' boundaries." };
         var csv = new Option<FileInfo?>("--csv") { Description = "Also writes the result here, as CSV." };
         var svg = new Option<FileInfo?>("--svg") { Description = "Also writes the result here, as a chart." };
         var rule = PasskeyCommand.RuleOption();
@@ -21,7 +22,7 @@ public static class EvalCommand
         var haystack = PasskeyCommand.HaystackOption("A text to hide the key in; default: the paper's filler.");
         var command = new Command("eval", "Hides keys in long prompts and asks for them.")
         {
-            lengths, positions, trials, seed, rule, weights, device, haystack, csv, svg,
+            lengths, positions, trials, seed, rule, weights, device, haystack, ragged, csv, svg,
         };
         command.SetAction((arguments, cancellation) =>
         {
@@ -31,6 +32,7 @@ public static class EvalCommand
                 Positions = [.. Split(arguments.GetValue(positions)!).Select(ParsePosition)],
                 Trials = arguments.GetValue(trials) is > 0 and var number ? number : throw new InputException("--trials must be at least 1."),
                 Seed = arguments.GetValue(seed),
+                Ragged = arguments.GetValue(ragged),
                 Haystack = arguments.GetValue(haystack)! switch
                 {
                     [] => Haystack.Periodic,
@@ -102,9 +104,9 @@ public static class EvalCommand
     private static long ParseLength(string text)
     {
         var length = TokenCount.Parse(text);
-        var shortest = length - PasskeyPrompt.FillerTokens(length);
+        var shortest = length - PasskeyPrompt.FillerTokens(length) + PasskeyPrompt.KeyDigits;
         return length >= shortest ? length
-            : throw new InputException($"A prompt of {length} tokens is too short: the instruction, the key and the question alone take {shortest}.");
+            : throw new InputException($"A length of {length} tokens is too short: the instruction, the key, the question and the answer alone take {shortest}.");
     }
 
     private static KeyPosition ParsePosition(string text) => Enum.TryParse<KeyPosition>(text, ignoreCase: true, out var position) && Enum.IsDefined(position)

@@ -15,6 +15,13 @@ public sealed record EvaluationSettings
     public IReadOnlyList<KeyPosition> Positions { get; init; } = Enum.GetValues<KeyPosition>();
     public int Trials { get; init; } = 2;
     public int Seed { get; init; } = 1;
+
+    /// <summary>
+    /// Whether up to a segment is cut from each length at random, so that the question falls across the segments' boundaries in
+    /// all ways. Without it prompt and answer are as long as the length says, and a length of whole segments keeps the question in one.
+    /// </summary>
+    public bool Ragged { get; init; }
+
     public Haystack Haystack { get; init; } = Haystack.Periodic;
     public Device Device { get; init; } = CPU;
 }
@@ -86,15 +93,15 @@ public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, Evaluatio
 
     /// <summary>One prompt for each position. The same for every rule, and another for every seed, length and trial.</summary>
     /// <remarks>
-    /// Up to two segments are drawn at random between the key and the place its position names, and up to one is cut from
-    /// the length, so that neither the key nor the question always meets the segments' boundaries in the same way.
+    /// Up to two segments are drawn at random between the key and the place its position names, so that it falls across the
+    /// segments' boundaries in all ways.
     /// </remarks>
     public IReadOnlyList<(KeyPosition Position, PasskeyPrompt Prompt)> Prompts(long length, int trial)
     {
         var random = new Random(HashCode(settings.Seed, length, trial));
         var segment = models[0].Options.SegmentLength;
         var shortest = length - PasskeyPrompt.FillerTokens(length);
-        length = Math.Max(shortest, length - random.NextInt64(segment));
+        length = Math.Max(shortest, length - PasskeyPrompt.KeyDigits - (settings.Ragged ? random.NextInt64(segment) : 0));
         var filler = PasskeyPrompt.FillerTokens(length);
         var haystackStart = ReferenceEquals(settings.Haystack, Haystack.Periodic) ? 0 : random.NextInt64(settings.Haystack.Length);
         return [.. settings.Positions.Select(position =>

@@ -19,6 +19,10 @@ public sealed class PasskeyPrompt
     /// <summary>The length of the sentences that tell the key.</summary>
     public static readonly int NeedleLength = Needle("00000").Length;
 
+    /// <summary>Where in those sentences the key is said first, and where it ends when it is said again.</summary>
+    public static readonly int FirstKey = Needle("00000").IndexOf("00000", StringComparison.Ordinal),
+        SecondKeyEnd = Needle("00000").LastIndexOf("00000", StringComparison.Ordinal) + KeyDigits;
+
     private readonly byte[] instruction, needle, question;
     private readonly Haystack haystack;
     private readonly long haystackStart, fillerBefore, filler;

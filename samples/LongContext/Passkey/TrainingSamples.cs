@@ -12,14 +12,17 @@ public sealed record SampleSettings
     /// <summary>The share of samples whose filler is the paper's; the others hide the key in text of all kinds.</summary>
     public double PeriodicShare { get; init; } = 1;
 
-    /// <summary>Whether inputs end anywhere in a segment, rather than with one.</summary>
-    public bool AnyPhase { get; init; }
+    /// <summary>
+    /// Whether keys and questions are laid across the segments' boundaries in all ways, and more often than chance would. Without
+    /// it keys lie anywhere and inputs end with a segment.
+    /// </summary>
+    public bool AcrossBoundaries { get; init; }
 
     /// <summary>The share of samples in which what the filler writes to the memory is multiplied.</summary>
     public double WeightedShare { get; init; }
 
     /// <summary>The most that it is multiplied by.</summary>
-    public double LargestWeight { get; init; } = 1000;
+    public double LargestWeight { get; init; } = 2000;
 }
 
 /// <summary>
@@ -54,12 +57,12 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
     private int Length(Random random, SampleSettings settings, int segments)
     {
         var length = segments * segmentLength;
-        if (!settings.AnyPhase)
+        if (!settings.AcrossBoundaries)
             return length;
         var kind = random.NextDouble();
-        if (segments > 2 && kind < 0.25)
+        if (segments > 2 && kind < 0.1)
             return length - segmentLength + random.Next(PasskeyPrompt.KeyDigits + 7); // a boundary in the answer, or close before it
-        return kind < 0.6 ? length : length - random.Next(segmentLength);
+        return kind < 0.7 ? length : length - random.Next(segmentLength);
     }
 
     private void DrawRow(Random random, SampleSettings settings, Span<long> tokens, Span<float> weights)
@@ -70,7 +73,7 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
         var instruction = withInstruction ? PasskeyPrompt.Instruction.Length : 0;
         var key = random.Next(100_000).ToString("D5");
         var (haystack, start) = Filler(random, settings, filler);
-        var prompt = new PasskeyPrompt(key, promptLength, Before(random, instruction, filler), haystack, start, withInstruction);
+        var prompt = new PasskeyPrompt(key, promptLength, Before(random, settings, instruction, filler), haystack, start, withInstruction);
         prompt.CopyTo(tokens[..promptLength], 0);
         for (var digit = 0; digit < key.Length; digit++)
             tokens[promptLength + digit] = key[digit];
@@ -87,8 +90,10 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
     }
 
     /// <summary>How much of the filler comes before the key.</summary>
-    private int Before(Random random, int instruction, int filler)
+    private int Before(Random random, SampleSettings settings, int instruction, int filler)
     {
+        if (!settings.AcrossBoundaries)
+            return random.Next(filler + 1);
         var needle = PasskeyPrompt.NeedleLength;
         var kind = random.NextDouble();
         if (kind < NearQuestion)
@@ -96,7 +101,8 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
         if (kind < NearQuestion + AcrossBoundary)
         {
             var boundary = segmentLength * (1 + random.Next(Math.Max(1, (instruction + filler + needle) / segmentLength)));
-            return Math.Clamp(boundary - instruction - random.Next(needle + 1), 0, filler);
+            var cut = random.Next(2) == 0 ? random.Next(PasskeyPrompt.FirstKey, PasskeyPrompt.SecondKeyEnd) : random.Next(needle + 1);
+            return Math.Clamp(boundary - instruction - cut, 0, filler);
         }
         return random.Next((kind < NearQuestion + AcrossBoundary + NearStart ? Math.Min(filler, segmentLength) : filler) + 1);
     }
