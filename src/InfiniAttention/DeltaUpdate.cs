@@ -13,18 +13,18 @@ internal static class DeltaUpdate
     /// <param name="sigmaK">(S, B, G, N, K)</param>
     /// <param name="written">sigma(K) times write weights, (S, B, G, N, K).</param>
     /// <param name="v">(S, B, G, N, V)</param>
-    /// <param name="keep">(S, B) bool: whether a segment keeps what is before it; null for all true.</param>
+    /// <param name="prefix">Which segments keep what is before them.</param>
     /// <param name="normalizer">The z that divides what the keys retrieve, (S, B, G, K).</param>
     /// <returns>M before each segment (S, B, G, K, V), and after the last (B, G, K, V).</returns>
-    public static (Tensor Before, Tensor After) Scan(Tensor memory, Tensor sigmaK, Tensor written, Tensor v, Tensor? keep, Tensor normalizer)
+    public static (Tensor Before, Tensor After) Scan(Tensor memory, Tensor sigmaK, Tensor written, Tensor v, SegmentPrefix prefix, Tensor normalizer)
     {
         using var scope = NewDisposeScope();
         var (segments, batch, heads, width, valueWidth) = (v.shape[0], v.shape[1], v.shape[2], sigmaK.shape[4], v.shape[4]);
         var added = LinearUpdate.Added(written, v).view(segments, batch * heads, width, valueWidth).unbind(0);
         var kept = Kept(sigmaK, written, normalizer);
-        if (keep is not null)
+        if (prefix.Keep is { } keep)
         {
-            kept = kept * CompressiveMemory.Broadcast(keep, kept);
+            kept = kept * SegmentPrefix.Flags(keep, kept);
         }
 
         var steps = kept.view(segments, batch * heads, width, width).unbind(0);
@@ -50,9 +50,9 @@ internal static class DeltaUpdate
         using var scope = NewDisposeScope();
         var (n, width) = (sigmaK.shape[3], sigmaK.shape[4]);
         var keys = sigmaK.view(-1, n, width);
-        var denominator = keys.bmm(normalizer.reshape(-1, width, 1)); // (S*B*G, N, 1)
-        var empty = denominator == 0;
-        var inverse = denominator.masked_fill(empty, 1).reciprocal().masked_fill(empty, 0);
+        var denominator = CompressiveMemory.Product(keys, normalizer.reshape(-1, 1, width)); // (S*B*G, N, 1)
+        var empty = denominator == Scalars.Zero;
+        var inverse = denominator.masked_fill(empty, Scalars.One).reciprocal().masked_fill(empty, Scalars.Zero);
         return (eye(width, width, keys.dtype, keys.device) - keys.transpose(1, 2).bmm(written.view(-1, n, width) * inverse))
             .view(sigmaK.shape[0], sigmaK.shape[1], sigmaK.shape[2], width, width).MoveToOuterDisposeScope();
     }

@@ -107,18 +107,18 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
         var tokens = x.shape[1];
         var memory = state is null ? EmptyMemoryOf(x) : new LayerMemory(state.Memory, state.Normalizer, state.Open, state.Position);
         var blockSegments = BlockSize.Segments(Options, x);
-        var outputs = new List<Tensor>();
+        HostHeap.KeepTemporaries();
+        var outputs = new BlockOutputs(tokens);
         for (long start = 0, length; start < tokens; start += length)
         {
             var segments = StretchOf(memory.Position, tokens - start, blockSegments, out length);
             var stretch = length == tokens ? x : x.narrow(1, start, length);
             var marks = length == tokens ? info : info?.Narrow(start, length);
             var isLast = start + length == tokens;
-            outputs.Add(Attend(stretch, marks, segments, ref memory, use, length == tokens, isLast));
+            outputs.Add(start, Attend(stretch, marks, segments, ref memory, use, length == tokens, isLast));
         }
 
-        var output = outputs.Count == 1 ? outputs[0] : cat(outputs, 1);
-        return (output.MoveToOuterDisposeScope(), use == StateUse.None ? null : memory.ToState(state, use));
+        return (outputs.Join().MoveToOuterDisposeScope(), use == StateUse.None ? null : memory.ToState(state, use));
     }
 
     /// <summary>The next tokens to go through at once: the rest of the open segment, whole segments, or the beginning of one.</summary>
@@ -140,9 +140,9 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
         var n = x.shape[1] / segments;
         var offset = memory.Position % Options.SegmentLength;
 
-        var q = Heads(projections.Query(x), segments, Options.QueriesPerKey);      // (S, B, G, R, n, K)
-        var k = Heads(projections.Key(x), segments, 1).squeeze(3);                 // (S, B, G, n, K)
-        var v = Heads(projections.Value(x), segments, 1).squeeze(3);               // (S, B, G, n, V)
+        var q = Heads(projections.Query, x, segments, Options.QueriesPerKey);      // (S, B, G, R, n, K)
+        var k = Heads(projections.Key, x, segments, 1).squeeze(3);                 // (S, B, G, n, K)
+        var v = Heads(projections.Value, x, segments, 1).squeeze(3);               // (S, B, G, n, V)
         var (localQ, localK) = rotary is null ? (q, k) : (rotary.Rotate(q, offset), rotary.Rotate(k, offset));
         var tokens = memory.With(new(k, localK, v, SegmentMarks.From(info, segments, stateType)), Options.SegmentLength, use);
 
@@ -153,7 +153,7 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
         var isWhole = tokens.Length == Options.SegmentLength;
         var isNeeded = segments > 1 || use != StateUse.None || !isLast;
         var memories = isWhole && isNeeded
-            ? CompressiveMemory.Scan(Options, memory.M, memory.Z, CompressiveMemory.FeatureMap(As(tokens.Keys, stateType)), As(tokens.Values, stateType), tokens.Marks)
+            ? CompressiveMemory.Scan(Options, memory.M, memory.Z, tokens.Keys, tokens.Values, tokens.Marks)
             : memory.Unchanged();
         if (isWhole && isNeeded)
         {
@@ -163,12 +163,12 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
         Tensor mixed;
         if (segments == 1 && memory.Position < Options.SegmentLength && !is_grad_enabled())
         {
-            mixed = WithEmptyMemory(attended);
+            mixed = WithEmptyMemory(As(attended, stateType));
         }
         else
         {
             // Equation 7: A_mem = sigma(Q) M / (sigma(Q) z)
-            var (numerator, denominator) = CompressiveMemory.Retrieve(CompressiveMemory.FeatureMap(As(q, stateType)), memories.Before, memories.NormalizerBefore);
+            var (numerator, denominator) = CompressiveMemory.Retrieve(q, memories.Before, memories.NormalizerBefore);
 
             // Equation 10: A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot
             mixed = Mix(As(attended, stateType), numerator, denominator, tokens.Marks.SeesMemory(n));
@@ -187,7 +187,7 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     private Tensor Mix(Tensor attended, Tensor numerator, Tensor denominator, Tensor? seesMemory)
     {
         using var scope = NewDisposeScope();
-        var found = denominator > 0;
+        var found = denominator > Scalars.Zero;
         if (seesMemory is not null)
         {
             found &= seesMemory.view(seesMemory.shape[0], seesMemory.shape[1], 1, 1, -1, 1);
@@ -195,27 +195,32 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
 
         var share = GateShare(attended.dtype);                                     // (G, R, 1, 1)
         var foundShare = share * found.to(attended.dtype);
-        var localShare = 1 - (Options.EmptyMemory == EmptyMemory.LocalOnly ? foundShare : share);
-        return (attended * localShare).addcmul_(numerator, foundShare / denominator.masked_fill(~found, 1), 1).MoveToOuterDisposeScope();
+        var localShare = Scalars.One - (Options.EmptyMemory == EmptyMemory.LocalOnly ? foundShare : share);
+        var local = is_grad_enabled() ? attended * localShare : attended.mul_(localShare);
+        return local.addcmul_(numerator, foundShare / denominator.masked_fill(~found, Scalars.One), Scalars.One).MoveToOuterDisposeScope();
     }
 
     private Tensor WithEmptyMemory(Tensor attended) => Options.EmptyMemory == EmptyMemory.LocalOnly
         ? attended
-        : attended * (1 - GateShare(attended.dtype));
+        : attended * (Scalars.One - GateShare(attended.dtype));
 
     /// <summary>sigmoid(beta), (G, R, 1, 1).</summary>
     private Tensor GateShare(ScalarType type) => As(gate, type).sigmoid().view(Options.KeyValueHeads, Options.QueriesPerKey, 1, 1);
 
-    /// <summary>(B, S*n, G*R*W) -> (S, B, G, R, n, W)</summary>
-    private Tensor Heads(Tensor projected, long segments, long queriesPerKey) => projected
-        .view(projected.shape[0], segments, projected.shape[1] / segments, Options.KeyValueHeads, queriesPerKey, -1)
-        .permute(1, 0, 3, 4, 2, 5).contiguous();
+    /// <summary>The heads of x (B, S*n, D), projected to (B, S*n, G*R*W), as (S, B, G, R, n, W).</summary>
+    private Tensor Heads(Func<Tensor, Tensor> projection, Tensor x, long segments, long queriesPerKey)
+    {
+        using var scope = NewDisposeScope();
+        return projection(x)
+            .view(x.shape[0], segments, x.shape[1] / segments, Options.KeyValueHeads, queriesPerKey, -1)
+            .permute(1, 0, 3, 4, 2, 5).contiguous().MoveToOuterDisposeScope();
+    }
 
     /// <summary>(S, B, G, R, n, V) -> (B, S*n, H*V)</summary>
     private static Tensor Merge(Tensor heads) => heads
         .permute(1, 0, 4, 2, 3, 5).reshape(heads.shape[1], heads.shape[0] * heads.shape[4], -1);
 
-    private static Tensor As(Tensor tensor, ScalarType type) => tensor.dtype == type ? tensor : tensor.to(type);
+    private static Tensor As(Tensor tensor, ScalarType type) => CompressiveMemory.As(tensor, type);
 
     private LayerMemory EmptyMemoryOf(Tensor x)
     {

@@ -8,13 +8,13 @@ internal static class LinearUpdate
     /// <param name="memory">M before the first segment, (B, G, K, V).</param>
     /// <param name="written">sigma(K) times write weights, (S, B, G, N, K).</param>
     /// <param name="v">(S, B, G, N, V)</param>
-    /// <param name="keep">(S, B) bool: whether a segment keeps what is before it; null for all true.</param>
+    /// <param name="prefix">Sums over the segments before each.</param>
     /// <returns>M before each segment (S, B, G, K, V), and after the last (B, G, K, V).</returns>
-    public static (Tensor Before, Tensor After) Scan(Tensor memory, Tensor written, Tensor v, Tensor? keep)
+    public static (Tensor Before, Tensor After) Scan(Tensor memory, Tensor written, Tensor v, SegmentPrefix prefix)
     {
         using var scope = NewDisposeScope();
         using var added = Added(written, v);
-        var (before, after) = CompressiveMemory.ExclusiveSum(added, memory, keep);
+        var (before, after) = prefix.Sum(added, memory);
         return (before.MoveToOuterDisposeScope(), after.MoveToOuterDisposeScope());
     }
 

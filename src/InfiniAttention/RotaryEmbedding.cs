@@ -26,7 +26,7 @@ internal sealed class RotaryEmbedding(RotaryOptions options, long width, long se
     {
         var (cos, sin) = tables.GetOrAdd((x.device_type, x.device_index, x.dtype), _ => new(() => CreateTables(x.device, x.dtype))).Value;
         var n = x.shape[^2];
-        return (x * cos.narrow(0, position, n)).addcmul_(Partner(x), sin.narrow(0, position, n), 1);
+        return (x * cos.narrow(0, position, n)).addcmul_(Partner(x), sin.narrow(0, position, n), Scalars.One);
     }
 
     /// <summary>Each element's partner in its pair.</summary>

@@ -73,7 +73,7 @@ internal sealed class SegmentTokens
         void Write(Tensor buffer, Tensor added)
         {
             using var place = buffer.narrow(3, Length, next.Length);
-            place.copy_(added).Dispose();
+            place.copy_(added);
         }
     }
 

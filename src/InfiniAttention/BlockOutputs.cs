@@ -1,0 +1,31 @@
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>
+/// The outputs of a call's blocks, (B, n, D) each, put together to (B, T, D). Without gradients each goes to its place at
+/// once, so that the next block finds its memory free; with gradients they are joined at the end.
+/// </summary>
+internal sealed class BlockOutputs(long tokens)
+{
+    private readonly List<Tensor> blocks = [];
+    private Tensor? whole;
+
+    public void Add(long start, Tensor block)
+    {
+        if (block.shape[1] == tokens || is_grad_enabled())
+        {
+            blocks.Add(block);
+            return;
+        }
+
+        whole ??= empty([block.shape[0], tokens, block.shape[2]], block.dtype, block.device);
+        using (block)
+        using (var place = whole.narrow(1, start, block.shape[1]))
+        {
+            place.copy_(block);
+        }
+    }
+
+    public Tensor Join() => whole ?? (blocks.Count == 1 ? blocks[0] : cat(blocks, 1));
+}

@@ -1,0 +1,27 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>
+/// Keeps the C library from handing the memory of a block's temporaries back to the system at every call, only to page it in
+/// afresh at the next.
+/// </summary>
+/// <remarks>
+/// glibc raises the sizes from which it maps and trims memory to those of the largest mapped chunk that was ever freed, up to
+/// 32 MB. One tensor of nearly that size, allocated once and freed untouched, costs no memory; without it a forward of
+/// blocks of 4 MB tensors takes up to a third longer (docs/performance.md). Elsewhere it does nothing.
+/// </remarks>
+internal static class HostHeap
+{
+    private const long Bytes = (32L << 20) - (64L << 10);
+
+    private static readonly Lazy<bool> Kept = new(() =>
+    {
+        empty(Bytes, ScalarType.Byte, CPU).Dispose();
+        return true;
+    });
+
+    /// <summary>Makes sure that it was done once in this process.</summary>
+    public static void KeepTemporaries() => _ = Kept.Value;
+}
