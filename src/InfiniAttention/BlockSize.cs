@@ -10,7 +10,8 @@ namespace InfiniAttention;
 /// </remarks>
 internal static class BlockSize
 {
-    private const long CpuTokens = 4096;
+    private const long CpuTokens = 2048;
+    private const long CpuWindow = 4096;
     private const long GpuTokens = 65536;
 
     public static long Segments(InfiniAttentionOptions options, Tensor x)
@@ -22,7 +23,7 @@ internal static class BlockSize
     /// <summary>Tokens that a stream passes through a whole model at once, a multiple of <paramref name="segmentTokens"/>.</summary>
     public static long Window(long segmentTokens, Device device)
     {
-        var tokens = device.type == DeviceType.CPU ? CpuTokens : GpuTokens;
+        var tokens = device.type == DeviceType.CPU ? CpuWindow : GpuTokens;
         return segmentTokens * Math.Max(1, tokens / segmentTokens);
     }
 
