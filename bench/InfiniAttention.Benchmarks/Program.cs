@@ -1,11 +1,15 @@
 using System.CommandLine;
+using BenchmarkDotNet.Configs;
+using BenchmarkDotNet.Diagnosers;
+using BenchmarkDotNet.Jobs;
 using BenchmarkDotNet.Running;
+using BenchmarkDotNet.Toolchains.InProcess.Emit;
 using InfiniAttention.Benchmarks;
 using Spectre.Console;
 using TorchSharp;
 
 var device = new Option<string>("--device") { Description = "Where to measure: cpu, cuda or cuda:INDEX.", DefaultValueFactory = _ => "cpu", Recursive = true };
-var root = new RootCommand("Measures InfiniAttention: its targets, how it scales, and suites of benchmarks.") { Targets(), PeakMemory(), Suites() };
+var root = new RootCommand("Measures InfiniAttention: its targets, how it scales, and suites of benchmarks.") { Targets(), Scaling(), Costs(), Suites(), JobOfItsOwn() };
 root.Add(device);
 if (Console.IsOutputRedirected)
 {
@@ -42,27 +46,66 @@ Command Targets()
     return command;
 }
 
-Command PeakMemory()
+Command Scaling()
 {
-    var job = new Argument<MemoryJob>("job");
-    var tokens = new Argument<long>("tokens");
-    var command = new Command(MemoryProbe.Command, "Runs one job and prints the peak of this process's resident memory, in bytes.") { job, tokens };
-    command.SetAction(parsed => MemoryProbe.Run(parsed.GetValue(job), parsed.GetValue(tokens), DeviceOf(parsed.GetValue(device)!)));
+    var longest = new Option<long>("--longest") { Description = "The longest stream, in tokens; 10485760 for 10M.", DefaultValueFactory = _ => 1024 * Setting.Kilo };
+    var training = new Option<long>("--longest-training") { Description = "The longest sequence to train on, in tokens.", DefaultValueFactory = _ => 256 * Setting.Kilo };
+    var patience = new Option<double>("--patience") { Description = "Seconds a length may take before a series ends.", DefaultValueFactory = _ => 60 };
+    var output = new Option<string?>("--output") { Description = "The folder of the table and the charts; bench/results if not given." };
+    var command = new Command("scaling", "Time per token and peak memory by length: streams beside full attention, Backpropagate beside ordinary training.") { longest, training, patience, output };
+    command.SetAction(parsed =>
+    {
+        var name = parsed.GetValue(device)!;
+        ScalingCommand.Run(DeviceOf(name), name, parsed.GetValue(longest), parsed.GetValue(training), parsed.GetValue(patience), parsed.GetValue(output) ?? Machine.ResultsFolder);
+    });
+    return command;
+}
+
+Command Costs()
+{
+    var output = new Option<string?>("--output") { Description = "The file of results; bench/results/costs-DEVICE.csv if not given." };
+    var command = new Command("costs", "What each kernel of the layer costs: operations and bytes per token, time, and its share of the machine's peak.") { output };
+    command.SetAction(parsed =>
+    {
+        var place = DeviceOf(parsed.GetValue(device)!);
+        CostsCommand.Run(place, parsed.GetValue(output) ?? Path.Combine(Machine.ResultsFolder, $"costs-{place.type.ToString().ToLowerInvariant()}.csv"));
+    });
+    return command;
+}
+
+Command JobOfItsOwn()
+{
+    var workload = new Argument<Workload>("workload") { Description = "Which." };
+    var tokens = new Argument<long>("tokens") { Description = "Over how many tokens." };
+    var command = new Command(JobProcess.Command, "Runs one workload and prints the seconds it took and the peak of this process's resident memory, in bytes.") { workload, tokens };
+    command.SetAction(parsed => JobProcess.Run(parsed.GetValue(workload), parsed.GetValue(tokens), DeviceOf(parsed.GetValue(device)!)));
     return command;
 }
 
 Command Suites()
 {
+    // In this process: BenchmarkDotNet's own projects would not know where TorchSharp comes from.
+    var configuration = ManualConfig.Create(DefaultConfig.Instance)
+        .AddJob(Job.ShortRun.WithToolchain(InProcessEmitToolchain.Instance))
+        .AddDiagnoser(MemoryDiagnoser.Default);
     var arguments = new Argument<string[]>("arguments") { Description = "Arguments of BenchmarkDotNet, such as --filter '*Forward*'.", Arity = ArgumentArity.ZeroOrMore };
     var command = new Command("suites", "Runs the suites of benchmarks with BenchmarkDotNet.") { arguments };
-    command.SetAction(parsed => { BenchmarkSwitcher.FromAssembly(typeof(Program).Assembly).Run(parsed.GetValue(arguments)); });
+    command.SetAction(parsed => { BenchmarkSwitcher.FromAssembly(typeof(Program).Assembly).Run(parsed.GetValue(arguments), configuration); });
     return command;
 }
 
 static torch.Device DeviceOf(string name)
 {
-    var place = torch.device(name);
-    return place.type != DeviceType.CUDA || torch.cuda.is_available()
-        ? place
-        : throw new ArgumentException($"--device {name}: this machine, or the libtorch in use, has no CUDA. Choose --device cpu, or build with -p:TorchBackend=cuda on a machine with a GPU.");
+    var kind = name.Split(':')[0].ToLowerInvariant();
+    if (kind is not ("cpu" or "cuda"))
+    {
+        throw new ArgumentException($"--device is '{name}'; it must be cpu, cuda or cuda:INDEX.");
+    }
+
+    if (kind == "cuda" && !torch.cuda.is_available())
+    {
+        throw new ArgumentException($"--device is '{name}', but this machine, or the libtorch in use, has no CUDA: choose --device cpu, or build with -p:TorchBackend=cuda on a machine with a GPU.");
+    }
+
+    return torch.device(name);
 }

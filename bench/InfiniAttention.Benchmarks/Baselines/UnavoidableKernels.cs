@@ -34,37 +34,33 @@ internal sealed class UnavoidableKernels
         (k, v) = (randn_like(q), randn_like(q));
         (queries, keys, values) = (q.view(-1, n, width), k.view(-1, n, width), v.view(-1, n, width));
         memory = randn([rows * weights.Heads, width, width], x.dtype, x.device);
+        var (inner, model) = ((double)weights.Heads * width, (double)x.shape[2]);
+        var element = x.ElementSize;
         Parts =
         [
-            ("query, key and value projections", start => Drop(Project(start, weights.Query), Project(start, weights.Key), Project(start, weights.Value))),
-            ("local attention", _ => Drop(nn.functional.scaled_dot_product_attention(q, k, v, null, 0, true))),
-            ("memory update product", _ => Drop(keys.transpose(1, 2).bmm(values))),
-            ("memory retrieval product", _ => Drop(queries.bmm(memory))),
-            ("output projection", _ => Drop(nn.functional.linear(block, weights.Output))),
+            new("query, key and value projections", 3 * 2 * model * inner, element * 3 * (model + inner),
+                start => Drop(Project(start, weights.Query), Project(start, weights.Key), Project(start, weights.Value))),
+            new("local attention", 2 * 2 * inner * (n + 1) / 2, element * 4 * inner, _ => Drop(nn.functional.scaled_dot_product_attention(q, k, v, null, 0, true))),
+            new("memory update product", 2 * inner * width, element * 2 * inner, _ => Drop(keys.transpose(1, 2).bmm(values))),
+            new("memory retrieval product", 2 * inner * width, element * 2 * inner, _ => Drop(queries.bmm(memory))),
+            new("output projection", 2 * inner * model, element * (model + inner), _ => Drop(nn.functional.linear(block, weights.Output))),
         ];
     }
 
-    /// <summary>Each kernel by its name, on the block that begins at the given token.</summary>
-    public IReadOnlyList<(string Name, Action<long> Run)> Parts { get; }
+    public IReadOnlyList<Kernel> Parts { get; }
 
     /// <summary>All kernels over the whole length.</summary>
-    public void Run()
-    {
-        for (var start = 0L; start < x.shape[1]; start += blockTokens)
-        {
-            foreach (var (_, run) in Parts)
-            {
-                run(start);
-            }
-        }
-    }
+    public void Run() => Run(Parts);
 
-    /// <summary>One kernel over the whole length.</summary>
-    public void Run(Action<long> part)
+    /// <summary>Some of the kernels over the whole length.</summary>
+    public void Run(IReadOnlyList<Kernel> parts)
     {
         for (var start = 0L; start < x.shape[1]; start += blockTokens)
         {
-            part(start);
+            foreach (var part in parts)
+            {
+                part.Run(start);
+            }
         }
     }
 
@@ -82,3 +78,6 @@ internal sealed class UnavoidableKernels
         }
     }
 }
+
+/// <summary>One kernel, with what it must compute and move for each token: inputs read once, outputs written once, weights not counted.</summary>
+internal sealed record Kernel(string Name, double OperationsPerToken, double BytesPerToken, Action<long> Run);

@@ -52,8 +52,8 @@ internal static class StreamTargets
         var (above, below) = (new double[rounds], new double[rounds]);
         for (var round = 0; round < rounds; round++)
         {
-            above[round] = MemoryProbe.PeakOf(MemoryJob.Stream, longest, setting.DeviceName);
-            below[round] = MemoryProbe.PeakOf(MemoryJob.Stream, 64 * Kilo, setting.DeviceName);
+            above[round] = JobProcess.Start(Workload.Stream, longest, setting.DeviceName).PeakBytes;
+            below[round] = JobProcess.Start(Workload.Stream, 64 * Kilo, setting.DeviceName).PeakBytes;
         }
 
         return new(new($"{longest / Kilo}K", above), new("64K", below), "B");

@@ -35,8 +35,8 @@ internal static class TrainingTargets
         var (above, below) = (new double[rounds], new double[rounds]);
         for (var round = 0; round < rounds; round++)
         {
-            above[round] = MemoryProbe.PeakOf(MemoryJob.Backpropagate, longest, setting.DeviceName);
-            below[round] = MemoryProbe.PeakOf(MemoryJob.Backpropagate, twoWindows, setting.DeviceName);
+            above[round] = JobProcess.Start(Workload.Backpropagate, longest, setting.DeviceName).PeakBytes;
+            below[round] = JobProcess.Start(Workload.Backpropagate, twoWindows, setting.DeviceName).PeakBytes;
         }
 
         return new(new($"{longest / Kilo}K", above), new("2 windows", below), "B");

@@ -1,0 +1,96 @@
+using System.Diagnostics;
+using System.Globalization;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Benchmarks;
+
+/// <summary>What a process of its own can be asked to do.</summary>
+internal enum Workload
+{
+    /// <summary>A layer reads the tokens as a stream.</summary>
+    Stream,
+
+    /// <summary>A plain attention layer reads the tokens at once.</summary>
+    FullAttention,
+
+    /// <summary>A model's exact gradient over the tokens, window by window.</summary>
+    Backpropagate,
+
+    /// <summary>The same with one graph over all tokens.</summary>
+    OrdinaryTraining,
+}
+
+/// <summary>What a job took: the time after a short run of the same kind, and the peak resident memory of its process, which did nothing else.</summary>
+internal readonly record struct JobResult(double Seconds, double PeakBytes);
+
+/// <summary>Runs a job in a process of its own: a peak of memory cannot be taken back, so each job needs one.</summary>
+internal static class JobProcess
+{
+    /// <summary>The command by which this program runs one job and prints what it took.</summary>
+    public const string Command = "job";
+
+    private const long WarmUpTokens = 4 * Setting.Kilo;
+
+    /// <summary>Runs the job in a process of its own.</summary>
+    public static JobResult Start(Workload workload, long tokens, string device)
+    {
+        var (program, first) = Environment.ProcessPath is { } path && Path.GetFileNameWithoutExtension(path) != "dotnet"
+            ? (path, Array.Empty<string>())
+            : ("dotnet", [typeof(JobProcess).Assembly.Location]);
+        using var process = Process.Start(new ProcessStartInfo(program, [.. first, Command, workload.ToString(), $"{tokens}", "--device", device])
+        {
+            RedirectStandardOutput = true,
+        })!;
+        var output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        if (process.ExitCode != 0)
+        {
+            throw new InvalidOperationException($"The process of {workload} over {tokens} tokens ended with exit code {process.ExitCode}.");
+        }
+
+        var fields = output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
+        return new(double.Parse(fields[0], CultureInfo.InvariantCulture), double.Parse(fields[1], CultureInfo.InvariantCulture));
+    }
+
+    /// <summary>In the process of its own: the job, then what it took.</summary>
+    public static int Run(Workload workload, long tokens, Device device)
+    {
+        manual_seed(0);
+        using var scope = NewDisposeScope();
+        var clock = new Stopclock(device, TimeSpan.Zero, 1);
+        var work = Prepare(workload, tokens, device);
+        clock.Time(() => work(Math.Min(tokens, WarmUpTokens)));
+        var seconds = clock.Time(() => work(tokens));
+        using var self = Process.GetCurrentProcess();
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{seconds:R} {self.PeakWorkingSet64}"));
+        return 0;
+    }
+
+    private static Action<long> Prepare(Workload workload, long longest, Device device)
+    {
+        if (workload is Workload.Backpropagate or Workload.OrdinaryTraining)
+        {
+            var model = new TinyLanguageModel(device);
+            var (input, target) = TinyLanguageModel.Sample(longest, device);
+            Action<TinyLanguageModel, Tensor, Tensor> train = workload == Workload.Backpropagate ? TrainingTargets.Backpropagate : TrainingTargets.TrainOrdinarily;
+            return tokens => train(model, input.narrow(1, 0, tokens), target.narrow(1, 0, tokens));
+        }
+
+        var layer = new InfiniAttentionModule(LayerShape.Short.Options, device);
+        layer.eval();
+        var x = randn([1, workload == Workload.Stream ? WarmUpTokens : longest, LayerShape.Short.Width], device: device);
+        var attention = new CausalAttention(new(layer));
+        return tokens =>
+        {
+            using var noGrad = no_grad();
+            if (workload == Workload.Stream)
+            {
+                StreamTargets.Read(layer, x, tokens);
+            }
+            else
+            {
+                attention.Forward(x.narrow(1, 0, tokens)).Dispose();
+            }
+        };
+    }
+}

@@ -1,0 +1,117 @@
+using System.Globalization;
+using Spectre.Console;
+using TorchSharp;
+
+namespace InfiniAttention.Benchmarks;
+
+/// <summary>Time per token and peak memory by length, each length in a process of its own, as a table and charts.</summary>
+internal static class ScalingCommand
+{
+    private const long Kilo = Setting.Kilo;
+
+    // A series ends where the next length would take more than this share of the memory that is free.
+    private const double MemoryShare = 0.7;
+
+    private static readonly (Workload Workload, string Name, bool Trains)[] Kinds =
+    [
+        (Workload.Stream, "streamed through an Infini-attention layer", false),
+        (Workload.FullAttention, "full attention layer", false),
+        (Workload.Backpropagate, "Backpropagate, window by window", true),
+        (Workload.OrdinaryTraining, "ordinary training, one graph", true),
+    ];
+
+    public static void Run(torch.Device device, string deviceName, long longest, long longestTraining, double patience, string folder)
+    {
+        var results = new List<(Workload Workload, List<(long Tokens, JobResult Result)> Points)>();
+        AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new ElapsedTimeColumn()).Start(progress =>
+        {
+            var kinds = Kinds.Select(kind => (kind.Workload, kind.Trains, Task: progress.AddTask(kind.Name, false))).ToArray();
+            foreach (var (workload, trains, task) in kinds)
+            {
+                long[] lengths = [.. Lengths(trains ? longestTraining : longest)];
+                task.MaxValue = lengths.Length;
+                task.StartTask();
+                results.Add((workload, Measure(workload, lengths, deviceName, patience, () => task.Increment(1))));
+                task.StopTask();
+            }
+        });
+
+        var kind = device.type.ToString().ToLowerInvariant();
+        string[] provenance = [.. Machine.Provenance(device)];
+        WriteTable(Path.Combine(folder, $"scaling-{kind}.csv"), provenance, results);
+        foreach (var (trains, what) in new[] { (false, "stream"), (true, "training") })
+        {
+            var shape = trains
+                ? "a language model of 2 blocks, D 128, N 256, forward and backward"
+                : $"one layer, D {LayerShape.Short.Width}, H {LayerShape.Short.Heads}, N {LayerShape.Short.SegmentLength}, forward";
+            Draw(Path.Combine(folder, $"scaling-{kind}-{what}-time.svg"), $"Time per token: {shape}", "µs per token", trains, result => result.Result.Seconds / result.Tokens * 1e6);
+            Draw(Path.Combine(folder, $"scaling-{kind}-{what}-memory.svg"), $"Peak memory of the process: {shape}", "MiB", trains, result => result.Result.PeakBytes / (1 << 20));
+        }
+
+        void Draw(string path, string title, string unit, bool trains, Func<(long Tokens, JobResult Result), double> value)
+        {
+            var lines = Kinds.Where(entry => entry.Trains == trains)
+                .Select(entry => new ChartLine(entry.Name, [.. results.Single(result => result.Workload == entry.Workload).Points.Select(point => ((double)point.Tokens, value(point)))]));
+            File.WriteAllText(path, LineChart.Svg(title, "tokens", unit, [.. lines], provenance));
+            AnsiConsole.MarkupLineInterpolated($"Written to {path}.");
+        }
+    }
+
+    /// <summary>4K and its doublings, up to and including the longest.</summary>
+    private static IEnumerable<long> Lengths(long longest)
+    {
+        for (var tokens = 4 * Kilo; tokens < longest; tokens *= 2)
+        {
+            yield return tokens;
+        }
+
+        yield return longest;
+    }
+
+    /// <summary>The lengths in turn, until one would take longer or more memory than allowed.</summary>
+    private static List<(long Tokens, JobResult Result)> Measure(Workload workload, long[] lengths, string device, double patience, Action advance)
+    {
+        var points = new List<(long Tokens, JobResult Result)>();
+        foreach (var tokens in lengths)
+        {
+            if (points is [.., var last] && !IsWithinReach(points, last, tokens, patience))
+            {
+                break;
+            }
+
+            points.Add((tokens, JobProcess.Start(workload, tokens, device)));
+            advance();
+        }
+
+        return points;
+    }
+
+    private static bool IsWithinReach(List<(long Tokens, JobResult Result)> points, (long Tokens, JobResult Result) last, long tokens, double patience)
+    {
+        var growth = (double)tokens / last.Tokens;
+        var grows = points is [.., var before, _] ? Math.Max(1, last.Result.Seconds / before.Result.Seconds / (last.Tokens / (double)before.Tokens)) : 1;
+        var seconds = last.Result.Seconds * growth * grows;
+        var bytes = points is [.., var earlier, _]
+            ? last.Result.PeakBytes + ((last.Result.PeakBytes - earlier.Result.PeakBytes) * (tokens - last.Tokens) / (last.Tokens - earlier.Tokens))
+            : last.Result.PeakBytes * growth;
+        return seconds <= patience && bytes <= MemoryShare * GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+    }
+
+    private static void WriteTable(string path, IEnumerable<string> provenance, List<(Workload Workload, List<(long Tokens, JobResult Result)> Points)> results)
+    {
+        var rows = results
+            .SelectMany(result => result.Points.Select(point => (IReadOnlyList<object?>)
+                [result.Workload, point.Tokens, point.Result.Seconds, point.Result.Seconds / point.Tokens * 1e6, point.Result.PeakBytes / (1 << 20)]))
+            .Prepend(["series", "tokens", "seconds", "microseconds per token", "peak MiB"]).ToArray();
+        CsvFile.Write(path, provenance, rows);
+
+        var table = new Table().AddColumns("series", "tokens", "s", "µs per token", "peak MiB");
+        foreach (var row in rows.Skip(1))
+        {
+            table.AddRow([.. row.Select(value => value is double number ? number.ToString("G4", CultureInfo.InvariantCulture) : $"{value}")]);
+        }
+
+        AnsiConsole.Write(table);
+        AnsiConsole.MarkupLineInterpolated($"Written to {path}.");
+    }
+}
