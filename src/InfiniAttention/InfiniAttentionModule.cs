@@ -211,9 +211,12 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     private Tensor Heads(Func<Tensor, Tensor> projection, Tensor x, long segments, long queriesPerKey)
     {
         using var scope = NewDisposeScope();
-        return projection(x)
-            .view(x.shape[0], segments, x.shape[1] / segments, Options.KeyValueHeads, queriesPerKey, -1)
-            .permute(1, 0, 3, 4, 2, 5).contiguous().MoveToOuterDisposeScope();
+        var (batch, n) = (x.shape[0], x.shape[1] / segments);
+        var projected = projection(x);
+        var heads = segments == 1 && n == 1
+            ? projected.view(1, batch, Options.KeyValueHeads, queriesPerKey, 1, -1)
+            : projected.view(batch, segments, n, Options.KeyValueHeads, queriesPerKey, -1).permute(1, 0, 3, 4, 2, 5).contiguous();
+        return heads.MoveToOuterDisposeScope();
     }
 
     /// <summary>(S, B, G, R, n, V) -> (B, S*n, H*V)</summary>
