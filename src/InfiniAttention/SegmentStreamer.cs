@@ -44,7 +44,8 @@ public sealed partial class SegmentStreamer : IDisposable
 
     /// <summary>
     /// Tokens of each row that go through the model at once: bounds temporary memory and changes no result. A multiple of the
-    /// segment length (of every layer's, where they differ).
+    /// segment length (of every layer's, where they differ). Default: as many as fit into 4096 on a CPU and 65536 on a GPU, at
+    /// least one segment.
     /// </summary>
     /// <exception cref="ArgumentException">The value is not a positive multiple of the segment length.</exception>
     public long WindowTokens
