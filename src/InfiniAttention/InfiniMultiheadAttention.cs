@@ -99,7 +99,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     /// <param name="key">The same tensor as <paramref name="query"/>.</param>
     /// <param name="value">The same tensor as <paramref name="query"/>.</param>
     /// <param name="key_padding_mask">(B, T), bool or byte, true for a token to ignore. Outputs at such tokens are finite.</param>
-    /// <param name="need_weights">Whether to return the attention weights; honoured up to the first segment boundary.</param>
+    /// <param name="need_weights">Whether to return the attention weights; honoured for a sequence in one call up to the first segment boundary.</param>
     /// <param name="attn_mask">
     /// The causal mask, (T, T) or (B*H, T, T): bool or byte with true above the diagonal, or numbers to add with 0 up to the
     /// diagonal and -10000 or less above it. Null is allowed for a single token, or as the constructor was told.
@@ -116,7 +116,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         CheckPadding(key_padding_mask, tokens, batch);
         CheckMask(attn_mask, tokens, batch);
         var stream = SegmentStreamer.Current is { } current && current.Holds(attention) ? current : null;
-        CheckWeights(need_weights, (stream?.Position ?? 0) + tokens);
+        CheckWeights(need_weights, stream, tokens);
 
         using var scope = NewDisposeScope();
         var x = query.transpose(0, 1); // (B, T, E)
@@ -225,9 +225,14 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         Require(isCausal.all().item<bool>(), "attn_mask is another mask than the causal one; the layer attends causally inside segments and honours no other.", Name);
     }
 
-    private void CheckWeights(bool isWanted, long end) => Require(!isWanted || end <= Options.SegmentLength,
-        $"need_weights is true for a sequence that reaches token {end}, past the first segment ({Options.SegmentLength} tokens): what is read from the memory has no weight for each token. Pass false.",
-        "need_weights");
+    private void CheckWeights(bool isWanted, SegmentStreamer? stream, long tokens)
+    {
+        var start = stream?.Position ?? 0;
+        Require(!isWanted || (start == 0 && tokens <= Options.SegmentLength && stream?.ActiveInfo is null),
+            $"need_weights is true for tokens {start} to {start + tokens}{(stream?.ActiveInfo is null ? "" : " with the token info of a streamer")}; there are weights for a sequence "
+            + $"in one call of at most a segment ({Options.SegmentLength} tokens) alone: what is read from the memory has none for each token. Pass false.",
+            "need_weights");
+    }
 
     private static void Require(bool holds, string message, string parameter)
     {

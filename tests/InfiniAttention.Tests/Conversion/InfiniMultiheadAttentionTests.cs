@@ -230,6 +230,28 @@ public class InfiniMultiheadAttentionTests
     }
 
     [Fact]
+    public void In_a_stream_it_returns_no_weights_that_leave_out_what_came_before()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniMultiheadAttention(Width, Heads, Segment, causalWithoutMask: true);
+        var x = randn(2, Batch, Width);
+        using var stream = new SegmentStreamer(layer);
+        using (stream.Activate())
+        {
+            layer.call(x, x, x);
+            Assert.Contains("tokens 2 to 4", Assert.Throws<ArgumentException>("need_weights", () => layer.call(x, x, x)).Message);
+        }
+
+        using (stream.Activate(new TokenInfo(KeyPaddingMask: zeros(Batch, 2, @bool))))
+        {
+            Assert.Throws<ArgumentException>("need_weights", () => layer.call(x, x, x));
+            layer.call(x, x, x, need_weights: false);
+        }
+
+        Assert.Equal(4, stream.Position);
+    }
+
+    [Fact]
     public void It_moves_to_another_type_as_a_whole_and_leaves_no_tensor_behind()
     {
         using var scope = NewDisposeScope();
