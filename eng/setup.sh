@@ -21,9 +21,9 @@ find_dotnet() {
   local get="install the .NET SDK 10 from https://dotnet.microsoft.com/download"
   command -v dotnet >/dev/null || die "There is no .NET SDK on this machine: $get."
   # A minimal Linux has no ICU, without which .NET starts in this mode only.
-  if [[ $(uname) == Linux ]] && ! ldconfig -p 2>/dev/null | grep -q libicuuc; then export DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1; fi
+  if [[ $(uname) == Linux && $(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null) != *libicuuc* ]]; then export DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1; fi
   local newest
-  newest=$(dotnet --list-sdks 2>/dev/null | cut -d. -f1 | sort -n | tail -n 1)
+  newest=$(dotnet --list-sdks 2>/dev/null | cut -d. -f1 | sort -n | tail -n 1) || true
   [[ -n $newest ]] || die "This machine has the .NET runtime but not the SDK: $get."
   (( newest >= 10 )) || die "The newest .NET SDK on this machine is $newest, and 10 is the lowest that works: $get."
   export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1

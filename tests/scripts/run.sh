@@ -94,6 +94,8 @@ rm "$work/bin/dotnet"
 refuses "no .NET" "There is no .NET SDK on this machine: install the .NET SDK 10 from https://" bare bash "$work/copy/run.sh"
 printf '#!/bin/sh\necho "8.0.404 [/usr/share/dotnet/sdk]"\n' >"$work/bin/dotnet" && chmod 755 "$work/bin/dotnet"
 refuses ".NET too old" "The newest .NET SDK on this machine is 8, and 10 is the lowest that works: install" bare bash "$work/copy/run.sh"
+printf '#!/bin/sh\nexit 1\n' >"$work/bin/dotnet"
+refuses ".NET without SDK" "This machine has the .NET runtime but not the SDK: install" bare bash "$work/copy/run.sh"
 
 library=(src/InfiniAttention -p:ArtifactsPath="$work/artifacts")
 build_refuses "dotnet build, assembly without a file" "error TORCH003: .*add -p:TorchSharpAssembly=" dotnet build "${library[@]}" -p:TorchSource=assembly
