@@ -58,10 +58,8 @@ internal static class LineChart
             Text(Left + 20 + (i * 330), 42, lines[i].Name, "");
         }
 
-        for (var i = 0; i < provenance.Count; i++)
-        {
-            Text(Left + (i % 2 * 400), Height - 44 + (i / 2 * 14), provenance[i], "font-size=\"10\" fill=\"#666\"");
-        }
+        Text(Left, Height - 40, provenance[0], "font-size=\"10\" fill=\"#666\"");
+        Text(Left, Height - 24, string.Join("   ", provenance.Skip(1)), "font-size=\"10\" fill=\"#666\"");
 
         return svg.Append("</svg>\n").ToString();
 

@@ -14,12 +14,34 @@ internal static class StreamTargets
         yield return new("stream-time", $"time per token at {longest / Kilo}K tokens over that at 32K, streamed", Bound.AtMost, 1.1, s => TimePerToken(s, longest));
         yield return new("stream-memory", $"peak memory at {longest / Kilo}K tokens over that at 64K, streamed", Bound.AtMost, 1.02, s => PeakMemory(s, longest));
         yield return new("step-position", $"one-token steps at position {position / Kilo}K over those at 4K", Bound.AtMost, 1.05, s => StepsByPosition(s, position));
+        yield return new("step-allocation", "managed bytes allocated by a one-token step over those with a key/value cache, D 256, N 128", Bound.None, 0, s => StepAllocation(s, LayerShape.Short));
         foreach (var shape in new[] { LayerShape.Long, LayerShape.Short })
         {
             var what = $"D {shape.Width}, N {shape.SegmentLength}";
             yield return new($"step-cache-n{shape.SegmentLength}", $"one-token step over that with a key/value cache of N tokens, {what}", Bound.AtMost, 1.5, s => StepsOverCache(s, shape, true));
             yield return new($"step-filling-n{shape.SegmentLength}", $"one-token step over that with a cache that fills up alongside, {what}", Bound.None, 0, s => StepsOverCache(s, shape, false));
         }
+    }
+
+    /// <summary>Managed bytes that a step leaves to the garbage collector: those of a plain layer are tensor handles alone.</summary>
+    private static Comparison StepAllocation(Setting setting, LayerShape shape)
+    {
+        var (layer, chunk) = setting.LayerAndInput(ChunkTokens, shape);
+        using var noGrad = no_grad();
+        using var streamer = new SegmentStreamer(layer);
+        using var cached = new CachedAttention(new(layer), 1, true);
+        Read(streamer, chunk, ChunkTokens);
+        var (token, steps) = (chunk.narrow(1, 0, 1), 4 * shape.SegmentLength);
+        Step(streamer, token, steps);
+        Step(cached, token, steps);
+        return new(new("streamer", [Allocated(() => Step(streamer, token, steps)) / steps]), new("cache", [Allocated(() => Step(cached, token, steps)) / steps]), "B");
+    }
+
+    private static double Allocated(Action work)
+    {
+        var before = GC.GetAllocatedBytesForCurrentThread();
+        work();
+        return GC.GetAllocatedBytesForCurrentThread() - before;
     }
 
     /// <summary>Streams tokens through the layer from an empty memory, the same chunk again and again.</summary>

@@ -74,6 +74,7 @@ internal static class TargetsCommand
     /// <summary>A value in the multiple of its unit that reads best.</summary>
     private static string Quantity(double value, string unit) => unit switch
     {
+        "B" when value < 1 << 20 => $"{value:F0} B",
         "B" => $"{value / (1 << 20):F0} MiB",
         "tensors" => value.ToString(CultureInfo.InvariantCulture),
         _ when value >= 1 => $"{value:F2} {unit}",
