@@ -91,11 +91,29 @@ internal static class StreamFile
             throw new InvalidDataException($"The stream was saved from a model with other Infini-attention layers: {layers}; this model has {Describe(states)}.");
         }
 
-        var position = long.Parse(Text(metadata, "position"), CultureInfo.InvariantCulture);
-        return position == 0
-            ? new MemoryState?[states.Layers.Count]
-            : ReadStates(states, entry => ReadTensor(entry, file, dataStart), header.RootElement, position);
+        if (!long.TryParse(Text(metadata, "position"), NumberStyles.None, CultureInfo.InvariantCulture, out var position))
+        {
+            throw new InvalidDataException($"The stream stands at position '{Text(metadata, "position")}', which is no number of tokens.");
+        }
+
+        if (position == 0)
+        {
+            return new MemoryState?[states.Layers.Count];
+        }
+
+        StreamLayout.Check(states.Layers, header.RootElement, position, file.Length - dataStart);
+        return ReadStates(states, entry => ReadTensor(entry, file, dataStart), header.RootElement, position);
     }
+
+    public static string NameOf(ScalarType type) => TypeNames.Single(entry => entry.Type == type).Name;
+
+    public static long SizeOf(ScalarType type) => type switch
+    {
+        ScalarType.Bool => sizeof(bool),
+        ScalarType.Float16 or ScalarType.BFloat16 => 2,
+        ScalarType.Float32 => sizeof(float),
+        _ => sizeof(double),
+    };
 
     private static IEnumerable<(string Name, Tensor Tensor)> Named(MemoryState state, int layer)
     {
@@ -137,7 +155,7 @@ internal static class StreamFile
         foreach (var (name, tensor) in tensors)
         {
             var size = tensor.NumberOfElements * tensor.ElementSize;
-            header[name] = new { dtype = TypeNames.Single(entry => entry.Type == tensor.dtype).Name, shape = tensor.shape, data_offsets = new[] { offset, offset + size } };
+            header[name] = new { dtype = NameOf(tensor.dtype), shape = tensor.shape, data_offsets = new[] { offset, offset + size } };
             offset += size;
         }
 
