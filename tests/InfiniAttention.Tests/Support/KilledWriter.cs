@@ -1,0 +1,44 @@
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests;
+
+/// <summary>The program that <see cref="SegmentStreamerKillTests"/> starts and kills: it saves two streams to one path, in turns, for ever.</summary>
+internal static class KilledWriter
+{
+    public const string Command = "save-for-ever";
+
+    /// <summary>A state of about a megabyte, so that a kill meets a file that is half written.</summary>
+    private static readonly LayerCase Large = new() { Batch = 1, Segment = 8, Length = 24, HeadDim = 256, ValueDim = 256, KeyValueHeads = 1 };
+
+    public static LayerStack Model() => new(Large, depth: 2);
+
+    public static SegmentStreamer Streamer(LayerStack model, int tokens)
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        var streamer = new SegmentStreamer(model);
+        streamer.Forward(Large.Input().detach().narrow(1, 0, tokens)).Dispose();
+        return streamer;
+    }
+
+    private static void Main(string[] arguments)
+    {
+        if (arguments is not [Command, var path])
+        {
+            Console.Error.WriteLine("These are tests: run them with dotnet test.");
+            Environment.Exit(1);
+            return;
+        }
+
+        LayerStack model = Model();
+        SegmentStreamer[] streamers = [Streamer(model, 13), Streamer(model, 22)];
+        for (int turn = 0; ; turn++)
+        {
+            streamers[turn % 2].Save(path);
+            if (turn == 1)
+            {
+                Console.WriteLine("saved");
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests;
+
+/// <summary>A model whose forward is not <c>Tensor -> Tensor</c>: it takes a scale as well and tells where its stream stood.</summary>
+internal sealed class PairModel : nn.Module<Tensor, double, (Tensor Output, long Position)>
+{
+    private readonly nn.Module<Tensor, Tensor> inner;
+
+    public PairModel(LayerCase one)
+        : base(nameof(PairModel))
+    {
+        inner = nn.Sequential(("stack", new LayerStack(one, 2)), ("last", one.Layer()));
+        RegisterComponents();
+    }
+
+    public override (Tensor Output, long Position) forward(Tensor x, double scale)
+    {
+        long position = SegmentStreamer.Current?.Position ?? 0;
+        using var scope = NewDisposeScope();
+        return (inner.call(x * scale).MoveToOuterDisposeScope(), position);
+    }
+}
