@@ -1,3 +1,4 @@
+using InfiniAttention.Tests.Snippets;
 using TorchSharp;
 using static TorchSharp.torch;
 

@@ -1,3 +1,4 @@
+using InfiniAttention.Tests.Snippets;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;

@@ -1,3 +1,4 @@
+using InfiniAttention.Tests.Snippets;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -15,9 +16,9 @@ internal sealed record LayoutCase(string Name, AttentionLayout Layout, Func<Plai
             Shape with { NumKeyValueHeads = 2, Rotary = new(500, RotaryPairing.Interleaved) }, Pairing: RotaryPairing.Interleaved),
         new("Meta LLaMA, to halves", AttentionLayout.Wqkvo, () => new MetaLlamaBlock(48, 4, 1, 10000),
             Shape with { NumKeyValueHeads = 1, Rotary = new() }, Pairing: RotaryPairing.Interleaved),
-        new("Hugging Face LLaMA", AttentionLayout.QkvO, () => new HuggingFaceLlamaBlock(48, 4, 2, 12, 10000, false),
+        new("Hugging Face LLaMA", AttentionLayout.QkvO, () => new LlamaBlock(48, 4, 2, 12, 10000, false),
             Shape with { NumKeyValueHeads = 2, Rotary = new() }),
-        new("Hugging Face LLaMA, biases, wide heads, to interleaved", AttentionLayout.QkvO, () => new HuggingFaceLlamaBlock(48, 4, 2, 20, 700, true),
+        new("Hugging Face LLaMA, biases, wide heads, to interleaved", AttentionLayout.QkvO, () => new LlamaBlock(48, 4, 2, 20, 700, true),
             Shape with { NumKeyValueHeads = 2, HeadDim = 20, Bias = true, Rotary = new(700, RotaryPairing.Interleaved) }, Pairing: RotaryPairing.Halves),
         new("Phi-3", AttentionLayout.FusedQkv, () => new Phi3Block(48, 4, 2), Shape with { NumKeyValueHeads = 2, Rotary = new() }),
         new("Phi-2", AttentionLayout.QkvDense, () => new Phi2Block(48, 4, 4), Shape with { Bias = true, Rotary = new(Width: 4) }),
