@@ -33,9 +33,9 @@ internal static class CompressiveMemory
     public static (Tensor Numerator, Tensor Denominator) Retrieve(Tensor q, Tensor memory, Tensor normalizer)
     {
         using var scope = NewDisposeScope();
-        var (segments, batch, heads, group, n, width) = (q.shape[0], q.shape[1], q.shape[2], q.shape[3], q.shape[4], q.shape[5]);
+        var (segments, batch, heads, group, n, width) = Describe.SixDimensions(q);
         var queries = FeatureMap(As(q, memory.dtype)).view(-1, group * n, width);
-        var numerator = queries.bmm(memory.reshape(-1, width, memory.shape[^1])).view(segments, batch, heads, group, n, -1);
+        var numerator = queries.bmm(memory.reshape(-1, width, memory.size(-1))).view(segments, batch, heads, group, n, -1);
         var denominator = Product(queries, normalizer.reshape(-1, 1, width)).view(segments, batch, heads, group, n, 1);
         return (numerator.MoveToOuterDisposeScope(), denominator.MoveToOuterDisposeScope());
     }

@@ -234,60 +234,6 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
             null, 0);
     }
 
-    /// <summary>Throws for an argument the layer does not take, before anything is computed.</summary>
-    private void Check(MemoryState? state, Tensor x, TokenInfo? info)
-    {
-        ArgumentNullException.ThrowIfNull(x);
-        if (x.dim() != 3 || x.shape[2] != Options.EmbedDim || x.shape[0] < 1 || x.shape[1] < 1)
-        {
-            throw new ArgumentException($"x has shape {Describe.Shape(x)}; it must be (B, T, D) with at least one row and one token, and D = {Options.EmbedDim}.", nameof(x));
-        }
-
-        if (x.dtype != gate.dtype)
-        {
-            throw new ArgumentException($"x has type {x.dtype}; it must be {gate.dtype}, like the layer.", nameof(x));
-        }
-
-        if (!Describe.Same(x.device, gate.device))
-        {
-            throw new ArgumentException($"x is on {x.device}; it must be on {gate.device}, like the layer.", nameof(x));
-        }
-
-        info?.Validate(x.shape[0], x.shape[1], x.device);
-        if (state is not null)
-        {
-            state.ThrowIfDisposed();
-            long[] expected = [x.shape[0], Options.KeyValueHeads, Options.KeyWidth, Options.ValueWidth];
-            var stateType = x.dtype == ScalarType.Float64 ? ScalarType.Float64 : ScalarType.Float32;
-            if (!state.Memory.shape.SequenceEqual(expected))
-            {
-                throw new ArgumentException($"state has a memory of shape {Describe.Shape(state.Memory)}; it must be (B, G, K, V) = ({string.Join(", ", expected)}).", nameof(state));
-            }
-
-            if (state.Memory.dtype != stateType)
-            {
-                throw new ArgumentException($"state has type {state.Memory.dtype}; it must be {stateType} for an input of type {x.dtype}.", nameof(state));
-            }
-
-            if (!Describe.Same(state.Memory.device, x.device))
-            {
-                throw new ArgumentException($"state is on {state.Memory.device}; it must be on {x.device}, like x: move it with To.", nameof(state));
-            }
-
-            if ((state.Open?.Length ?? 0) != state.Position % Options.SegmentLength)
-            {
-                throw new ArgumentException($"state stands at position {state.Position} with {state.Open?.Length ?? 0} tokens in its open segment; it is not of a layer whose SegmentLength is {Options.SegmentLength}.", nameof(state));
-            }
-
-            if (state.Open is { } open && (open.Type != x.dtype || open.HasPositions != (rotary is not null)))
-            {
-                throw new ArgumentException(
-                    $"state has an open segment of type {open.Type} {(open.HasPositions ? "with" : "without")} rotary positions; it must be {x.dtype} {(rotary is null ? "without" : "with")} them, like the layer.",
-                    nameof(state));
-            }
-        }
-    }
-
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {

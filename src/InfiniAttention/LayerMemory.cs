@@ -51,9 +51,12 @@ internal readonly record struct LayerMemory(Tensor M, Tensor Z, SegmentTokens? O
             memories.NormalizerAfter.MoveToOuterDisposeScope();
         }
 
-        foreach (var tensor in open is null || ReferenceEquals(open, Open) ? [] : open.Tensors.Except(Open?.Tensors ?? [], ReferenceEqualityComparer.Instance).Cast<Tensor>())
+        foreach (var tensor in open is null || ReferenceEquals(open, Open) ? [] : open.Tensors)
         {
-            tensor.MoveToOuterDisposeScope();
+            if (Open is null || !Describe.Holds(Open.Tensors, tensor))
+            {
+                tensor.MoveToOuterDisposeScope();
+            }
         }
 
         return new(memories.After, memories.NormalizerAfter, open, Position + count);
@@ -68,9 +71,8 @@ internal readonly record struct LayerMemory(Tensor M, Tensor Z, SegmentTokens? O
         }
 
         // Tensors that the call left as they were get handles of their own.
-        var held = new HashSet<Tensor>(before.Tensors, ReferenceEqualityComparer.Instance);
-        return new(Own(M, held), Own(Z, held), Position, Open?.Map((tensor, _) => Own(tensor, held)));
+        return new(Own(M), Own(Z), Position, Open?.Map((tensor, _) => Own(tensor)));
 
-        static Tensor Own(Tensor tensor, HashSet<Tensor> held) => held.Contains(tensor) ? tensor.alias() : tensor;
+        Tensor Own(Tensor tensor) => before.Holds(tensor) ? tensor.alias() : tensor;
     }
 }

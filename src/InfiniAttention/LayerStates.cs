@@ -32,7 +32,7 @@ internal sealed class LayerStates : IDisposable
 
     public long Bytes => committed.Sum(state => state?.Bytes ?? 0);
 
-    public bool IsMidway => pending.Any(state => state is not null);
+    public bool IsMidway => Array.Exists(pending, state => state is not null);
 
     public bool Holds(InfiniAttentionModule layer) => indices.ContainsKey(layer);
 
@@ -45,7 +45,7 @@ internal sealed class LayerStates : IDisposable
         var (output, after) = layer.Run(pending[i] ?? committed[i], x, info, use);
         pending[i]?.DisposeExcept(committed[i], after);
         pending[i] = after;
-        if (pending.All(state => state is not null && state.Position == after!.Position))
+        if (Array.TrueForAll(pending, state => state is not null) && Array.TrueForAll(pending, state => state!.Position == pending[0]!.Position))
         {
             for (var j = 0; j < pending.Length; j++)
             {

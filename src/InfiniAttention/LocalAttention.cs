@@ -25,8 +25,8 @@ internal static class LocalAttention
             return Attend(q.to(ScalarType.Float32), k.to(ScalarType.Float32), v.to(ScalarType.Float32), marks, dropout).to(ScalarType.Float16).MoveToOuterDisposeScope();
         }
 
-        var (segments, batch, heads, group, n, width) = (q.shape[0], q.shape[1], q.shape[2], q.shape[3], q.shape[4], q.shape[5]);
-        var (length, valueWidth) = (k.shape[3], v.shape[4]);
+        var (segments, batch, heads, group, n, width) = Describe.SixDimensions(q);
+        var (length, valueWidth) = (k.size(3), v.size(4));
         var mask = marks.LocalMask(n);
         Tensor output;
         if (mask is null && n == length && group > 1)

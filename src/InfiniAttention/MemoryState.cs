@@ -18,6 +18,7 @@ public sealed class MemoryState : IDisposable
     internal MemoryState(Tensor memory, Tensor normalizer, long position, SegmentTokens? open)
     {
         (Memory, Normalizer, Position, Open) = (memory, normalizer, position, open);
+        Tensors = open is null ? [memory, normalizer] : [memory, normalizer, .. open.Tensors];
         foreach (var tensor in Tensors)
         {
             tensor.DetachFromDisposeScope();
@@ -38,9 +39,9 @@ public sealed class MemoryState : IDisposable
 
     internal SegmentTokens? Open { get; }
 
-    internal long Batch => Memory.shape[0];
+    internal long Batch => Memory.size(0);
 
-    internal IEnumerable<Tensor> Tensors => new[] { Memory, Normalizer }.Concat(Open?.Tensors ?? []);
+    internal Tensor[] Tensors { get; }
 
     /// <summary>The same state without the graph that led to it: back-propagation stops here. The tensors share their storage.</summary>
     /// <exception cref="ObjectDisposedException">The state was disposed of.</exception>
@@ -98,15 +99,17 @@ public sealed class MemoryState : IDisposable
         }
 
         disposed = true;
-        var shared = new HashSet<Tensor>((first?.Tensors ?? []).Concat(second?.Tensors ?? []), ReferenceEqualityComparer.Instance);
         foreach (var tensor in Tensors)
         {
-            if (!shared.Contains(tensor))
+            if (first?.Holds(tensor) != true && second?.Holds(tensor) != true)
             {
                 tensor.Dispose();
             }
         }
     }
+
+    /// <summary>Whether this very tensor object is one of the state's.</summary>
+    internal bool Holds(Tensor tensor) => Describe.Holds(Tensors, tensor);
 
     internal void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(disposed, this);
 

@@ -11,7 +11,7 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
 {
     public static readonly SegmentMarks None = new(null, null, null);
 
-    public IEnumerable<Tensor> Tensors => new[] { Padding, Documents, Weights }.OfType<Tensor>();
+    public IEnumerable<Tensor> Tensors => ReferenceEquals(this, None) ? [] : new[] { Padding, Documents, Weights }.OfType<Tensor>();
 
     /// <summary>Marks of tokens that begin their segments: <paramref name="info"/> (B, S*L) cut into S segments.</summary>
     public static SegmentMarks From(TokenInfo? info, long segments, ScalarType stateType)
@@ -32,6 +32,11 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
     /// <summary>These marks, of <paramref name="length"/> tokens, followed by those of <paramref name="added"/> tokens of the same segment.</summary>
     public SegmentMarks Append(SegmentMarks next, long length, long added)
     {
+        if (ReferenceEquals(this, None) && ReferenceEquals(next, None))
+        {
+            return None;
+        }
+
         return new(
             Join(Padding, next.Padding, 0),
             Join(Documents, Continue(next.Documents), 0, continued: true),

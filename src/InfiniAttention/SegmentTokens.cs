@@ -12,15 +12,17 @@ internal sealed class SegmentTokens
     private readonly Tensor keys;      // (S, B, G, C, K), as the memory sees them: without position
     private readonly Tensor localKeys; // (S, B, G, C, K), as the local attention sees them; the same tensor where there is no rotary embedding
     private readonly Tensor values;    // (S, B, G, C, V)
+    private readonly long capacity;    // C
 
     public SegmentTokens(Tensor keys, Tensor localKeys, Tensor values, SegmentMarks marks)
-        : this(keys, localKeys, values, marks, keys.shape[3])
+        : this(keys, localKeys, values, marks, keys.size(3), keys.size(3))
     {
     }
 
-    private SegmentTokens(Tensor keys, Tensor localKeys, Tensor values, SegmentMarks marks, long length)
+    private SegmentTokens(Tensor keys, Tensor localKeys, Tensor values, SegmentMarks marks, long length, long capacity)
     {
-        (this.keys, this.localKeys, this.values, Marks, Length) = (keys, localKeys, values, marks, length);
+        (this.keys, this.localKeys, this.values, this.capacity, Marks, Length) = (keys, localKeys, values, capacity, marks, length);
+        Tensors = HasPositions ? [keys, localKeys, values, .. marks.Tensors] : [keys, values, .. marks.Tensors];
     }
 
     public SegmentMarks Marks { get; }
@@ -37,14 +39,12 @@ internal sealed class SegmentTokens
     public Tensor Values => Filled(values);
 
     /// <summary>Every tensor held, each once.</summary>
-    public IEnumerable<Tensor> Tensors => (HasPositions ? new[] { keys, localKeys, values } : [keys, values]).Concat(Marks.Tensors);
+    public Tensor[] Tensors { get; }
 
     /// <summary>Whether the local attention sees keys of its own, turned by a rotary embedding.</summary>
     public bool HasPositions => !ReferenceEquals(keys, localKeys);
 
     public ScalarType Type => keys.dtype;
-
-    private long Capacity => keys.shape[3];
 
     /// <summary>These tokens followed by others, in new tensors.</summary>
     public SegmentTokens Append(SegmentTokens next)
@@ -60,7 +60,7 @@ internal sealed class SegmentTokens
     /// <summary>These tokens followed by others, written into this segment's buffers, or into new ones of <paramref name="capacity"/> tokens where they do not fit.</summary>
     public SegmentTokens AppendInPlace(SegmentTokens next, long capacity)
     {
-        var buffers = Capacity >= Length + next.Length && Capacity == capacity ? this : Copy(capacity);
+        var buffers = capacity == this.capacity ? this : Copy(capacity);
         Write(buffers.keys, next.Keys);
         if (HasPositions)
         {
@@ -68,7 +68,7 @@ internal sealed class SegmentTokens
         }
 
         Write(buffers.values, next.Values);
-        return new(buffers.keys, buffers.localKeys, buffers.values, Marks.Append(next.Marks, Length, next.Length), Length + next.Length);
+        return new(buffers.keys, buffers.localKeys, buffers.values, Marks.Append(next.Marks, Length, next.Length), Length + next.Length, capacity);
 
         void Write(Tensor buffer, Tensor added)
         {
@@ -78,20 +78,20 @@ internal sealed class SegmentTokens
     }
 
     /// <summary>The same buffers, holding nothing.</summary>
-    public SegmentTokens Emptied() => new(keys, localKeys, values, SegmentMarks.None, 0);
+    public SegmentTokens Emptied() => new(keys, localKeys, values, SegmentMarks.None, 0, capacity);
 
     /// <summary>No tokens, with the widths of these and room for <paramref name="capacity"/>.</summary>
     public SegmentTokens EmptyLike(long capacity)
     {
         var emptyKeys = Buffer(keys, capacity);
-        return new(emptyKeys, HasPositions ? Buffer(localKeys, capacity) : emptyKeys, Buffer(values, capacity), SegmentMarks.None, 0);
+        return new(emptyKeys, HasPositions ? Buffer(localKeys, capacity) : emptyKeys, Buffer(values, capacity), SegmentMarks.None, 0, capacity);
     }
 
     /// <summary>Each tensor replaced by what <paramref name="map"/> makes of it and the dimension of its rows.</summary>
     public SegmentTokens Map(Func<Tensor, long, Tensor> map)
     {
         var mapped = map(keys, 1);
-        return new(mapped, HasPositions ? map(localKeys, 1) : mapped, map(values, 1), MapMarks(map), Length);
+        return new(mapped, HasPositions ? map(localKeys, 1) : mapped, map(values, 1), MapMarks(map), Length, capacity);
     }
 
     /// <summary>The tokens so far of the given rows, (B) bool, made padding: as if the rows had not begun.</summary>
@@ -105,10 +105,10 @@ internal sealed class SegmentTokens
         var forgotten = rows.view(1, -1, 1).expand(1, rows.shape[0], Length);
         var marks = MapMarks((tensor, _) => tensor.alias()) with { Padding = Marks.Padding is null ? forgotten.clone() : Marks.Padding | forgotten };
         var aliased = keys.alias();
-        return new(aliased, HasPositions ? localKeys.alias() : aliased, values.alias(), marks, Length);
+        return new(aliased, HasPositions ? localKeys.alias() : aliased, values.alias(), marks, Length, capacity);
     }
 
-    private SegmentMarks MapMarks(Func<Tensor, long, Tensor> map) => new(
+    private SegmentMarks MapMarks(Func<Tensor, long, Tensor> map) => ReferenceEquals(Marks, SegmentMarks.None) ? Marks : new(
         Marks.Padding is null ? null : map(Marks.Padding, 1),
         Marks.Documents is null ? null : map(Marks.Documents, 1),
         Marks.Weights is null ? null : map(Marks.Weights, 1));
@@ -119,7 +119,7 @@ internal sealed class SegmentTokens
         return Length == 0 ? copy : copy.AppendInPlace(this, capacity);
     }
 
-    private Tensor Filled(Tensor tensor) => Length == Capacity ? tensor : tensor.narrow(3, 0, Length);
+    private Tensor Filled(Tensor tensor) => Length == capacity ? tensor : tensor.narrow(3, 0, Length);
 
     private static Tensor Buffer(Tensor like, long capacity)
     {
