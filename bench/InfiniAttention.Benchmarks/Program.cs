@@ -38,7 +38,7 @@ Command Targets()
     {
         var (name, isQuick) = (parsed.GetValue(device)!, parsed.GetValue(quick));
         var place = DeviceOf(name);
-        var clock = isQuick ? new Stopclock(place, TimeSpan.FromSeconds(4), 3) : new Stopclock(place, TimeSpan.FromSeconds(20), 7);
+        var clock = isQuick ? new Stopclock(place, TimeSpan.FromSeconds(4), 3) : new Stopclock(place, TimeSpan.FromSeconds(12), 5);
         return TargetsCommand.Run(
             new(place, name, clock, isQuick), parsed.GetValue(only),
             parsed.GetValue(output) ?? Path.Combine(Machine.ResultsFolder, $"targets-{place.type.ToString().ToLowerInvariant()}.csv"));
