@@ -1,3 +1,4 @@
+using TorchSharp;
 using Xunit.Abstractions;
 using static TorchSharp.torch;
 
@@ -72,6 +73,27 @@ public class SegmentStreamerCutTests(ITestOutputHelper output)
 
             difference.Add(expected, cat(outputs, 1), Tolerance, "output");
         });
+
+    [Fact]
+    public void In_every_type_the_cut_changes_rounding_alone()
+    {
+        foreach (ScalarType type in FloatTypes.All)
+        {
+            foreach (MemoryUpdate update in Enum.GetValues<MemoryUpdate>())
+            {
+                using var scope = NewDisposeScope();
+                using var mode = no_grad();
+                var one = new LayerCase { Length = 30, HeadsPerGroup = 2, Update = update, Rotary = RotaryPairing.Halves };
+                var model = new LayerStack(one, 2);
+                model.to(type);
+                Tensor x = one.Input().to_type(type);
+                using SegmentStreamer whole = new(model), cut = new(model);
+                Tensor tokens = cat([.. Enumerable.Range(0, 30).Select(t => cut.Forward(x.narrow(1, t, 1)))], 1);
+                Assert.Equal(type, tokens.dtype);
+                Difference.Close(whole.Forward(x), tokens, 8 * FloatTypes.Precision(type), $"{type}, {update}");
+            }
+        }
+    }
 
     private static (Tensor Output, Dictionary<string, Tensor> Gradients) WithGradients(StreamCase one)
     {
