@@ -57,7 +57,9 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
         }
 
         this.projections = projections;
-        gate = new Parameter(full([options.NumHeads], options.GateInit, type, device));
+        Scalar beta = options.GateInit;
+        gate = new Parameter(full([options.NumHeads], beta, type, device));
+        GC.KeepAlive(beta);
         gate.DetachFromDisposeScope();
         rotary = options.Rotary is { } rotaryOptions ? new RotaryEmbedding(rotaryOptions, options.RotaryWidth, options.SegmentLength) : null;
         RegisterComponents();

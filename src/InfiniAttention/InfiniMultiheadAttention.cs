@@ -162,9 +162,10 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
             visible = visible & ~padding.view(padding.shape[0], 1, 1, -1);
         }
 
-        var scores = q.matmul(k.transpose(-2, -1)) / Math.Sqrt(q.shape[^1]);
+        using Scalar scale = 1 / Math.Sqrt(q.size(-1));
+        var scores = q.matmul(k.transpose(-2, -1)) * scale;
         var hidden = ~visible & visible.any(-1, true); // a row without any key is cleared below, so that no NaN arises
-        return scores.masked_fill(hidden, double.NegativeInfinity).softmax(-1).masked_fill(~visible, 0).mean([1]);
+        return scores.masked_fill(hidden, Scalars.MinusInfinity).softmax(-1).masked_fill(~visible, Scalars.Zero).mean([1]);
 
         Tensor Heads(Tensor projected) => projected.view(projected.shape[0], projected.shape[1], Options.NumHeads, -1).transpose(1, 2); // (B, H, T, K)
     }
@@ -221,7 +222,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         var visible = LocalAttention.Causal(tokens, tokens, mask.device);
         var isCausal = mask.dtype is ScalarType.Bool or ScalarType.Byte
             ? mask.to(ScalarType.Bool) != visible
-            : (visible & (mask == 0)) | (~visible & (mask <= -10000));
+            : (visible & (mask == Scalars.Zero)) | (~visible & (mask <= Scalars.Hidden));
         Require(isCausal.all().item<bool>(), "attn_mask is another mask than the causal one; the layer attends causally inside segments and honours no other.", Name);
     }
 

@@ -55,7 +55,7 @@ internal static class LocalAttention
         output = output.view(segments, batch, heads, group, n, valueWidth);
         if (marks.HasKey(n) is { } hasKey)
         {
-            output = output.masked_fill(~hasKey.view(segments, batch, 1, 1, n, 1), 0);
+            output = output.masked_fill(~hasKey.view(segments, batch, 1, 1, n, 1), Scalars.Zero);
         }
 
         return output.MoveToOuterDisposeScope();

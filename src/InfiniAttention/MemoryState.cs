@@ -72,8 +72,8 @@ public sealed class MemoryState : IDisposable
         CheckRows(rows, Batch, Memory.device);
         using var scope = NewDisposeScope();
         return new(
-            Memory.masked_fill(rows.view(-1, 1, 1, 1), 0),
-            Normalizer.masked_fill(rows.view(-1, 1, 1), 0),
+            Memory.masked_fill(rows.view(-1, 1, 1, 1), Scalars.Zero),
+            Normalizer.masked_fill(rows.view(-1, 1, 1), Scalars.Zero),
             Position,
             Open?.Forget(rows));
     }

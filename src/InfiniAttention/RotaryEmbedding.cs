@@ -37,17 +37,29 @@ internal sealed class RotaryEmbedding(RotaryOptions options, long width, long se
     /// <summary>Cosines, and sines that are negative for the first element of a pair, each (N, width).</summary>
     private (Tensor Cos, Tensor Sin) CreateTables(Device device, ScalarType type)
     {
+        var (cos, sin) = (new double[segmentLength * width], new double[segmentLength * width]);
+        for (var position = 0L; position < segmentLength; position++)
+        {
+            for (var pair = 0L; pair < width / 2; pair++)
+            {
+                var angle = position * Math.Pow(options.Theta, -2.0 * pair / width);
+                var (first, second) = options.Pairing == RotaryPairing.Halves ? (pair, pair + (width / 2)) : (2 * pair, (2 * pair) + 1);
+                cos[(position * width) + first] = cos[(position * width) + second] = Math.Cos(angle);
+                sin[(position * width) + first] = -Math.Sin(angle);
+                sin[(position * width) + second] = Math.Sin(angle);
+            }
+        }
+
+        // Normal tensors, even where the first use is in inference mode.
         using var noInference = inference_mode(false);
         using var noGrad = no_grad();
-        using var scope = NewDisposeScope();
-        var exponents = arange(0, width / 2, 1, float64) * (-2.0 / width);
-        var angles = arange(0, segmentLength, 1, float64).unsqueeze(-1) * (exponents * Math.Log(options.Theta)).exp().unsqueeze(0);
-        var (cos, sin) = (angles.cos(), angles.sin());
-        var negative = -sin;
-        var (cosines, sines) = options.Pairing == RotaryPairing.Halves
-            ? (cat([cos, cos], -1), cat([negative, sin], -1))
-            : (stack([cos, cos], -1).flatten(-2), stack([negative, sin], -1).flatten(-2));
-        return (cosines.to(type, device).DetachFromDisposeScope(), sines.to(type, device).DetachFromDisposeScope());
+        return (Table(cos), Table(sin));
+
+        Tensor Table(double[] numbers)
+        {
+            using var table = tensor(numbers, [segmentLength, width], ScalarType.Float64);
+            return table.to(type, device).DetachFromDisposeScope();
+        }
     }
 
     public void Dispose()

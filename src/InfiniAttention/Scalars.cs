@@ -3,13 +3,19 @@ using TorchSharp;
 namespace InfiniAttention;
 
 /// <summary>
-/// The numbers of the hot path, made once: TorchSharp's implicit conversion allocates a native scalar that lives until its
-/// finaliser runs, and among a block's temporaries those keep the heap from being reused.
+/// The numbers that operators are called with, made once. TorchSharp's implicit conversion allocates a native scalar that
+/// nothing keeps alive during the call, so that a collection on another thread can free it there; and those that live until
+/// their finaliser runs keep the heap among a block's temporaries from being reused.
 /// </summary>
 internal static class Scalars
 {
     public static readonly Scalar Zero = 0.0;
     public static readonly Scalar One = 1.0;
+    public static readonly Scalar Infinity = double.PositiveInfinity;
+    public static readonly Scalar MinusInfinity = double.NegativeInfinity;
+
+    /// <summary>From which number down an additive mask hides a key.</summary>
+    public static readonly Scalar Hidden = -10000.0;
 
     /// <summary>Just below 0, and exp of it is 1.</summary>
     public static readonly Scalar BelowZero = -1e-30;

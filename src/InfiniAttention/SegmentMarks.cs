@@ -38,15 +38,15 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
         }
 
         return new(
-            Join(Padding, next.Padding, 0),
-            Join(Documents, Continue(next.Documents), 0, continued: true),
-            Join(Weights, next.Weights, 1));
+            Join(Padding, next.Padding, Scalars.Zero),
+            Join(Documents, Continue(next.Documents), Scalars.Zero, continued: true),
+            Join(Weights, next.Weights, Scalars.One));
 
         Tensor? Continue(Tensor? documents) => documents is null || Documents is null || length == 0
             ? documents
             : documents + Documents.narrow(-1, length - 1, 1);
 
-        Tensor? Join(Tensor? first, Tensor? second, double absent, bool continued = false)
+        Tensor? Join(Tensor? first, Tensor? second, Scalar absent, bool continued = false)
         {
             if (first is null && second is null)
             {
@@ -62,7 +62,7 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
             return cat([first ?? Filled(second, length, absent), second], -1);
         }
 
-        static Tensor Filled(Tensor like, long count, double value) =>
+        static Tensor Filled(Tensor like, long count, Scalar value) =>
             full([like.shape[0], like.shape[1], count], value, like.dtype, like.device);
     }
 
@@ -100,10 +100,10 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
     }
 
     /// <summary>Which of the last <paramref name="n"/> tokens still belong to the document that the memory holds, (S, B, n); null where all do.</summary>
-    public Tensor? SeesMemory(long n) => Documents is null ? null : Documents.narrow(-1, Documents.shape[^1] - n, n) == 0;
+    public Tensor? SeesMemory(long n) => Documents is null ? null : Documents.narrow(-1, Documents.shape[^1] - n, n) == Scalars.Zero;
 
     /// <summary>Which segments leave the memory before them in place, (S, B): those without a document start; null where all do.</summary>
-    public Tensor? Keep() => Documents is null ? null : Documents.select(-1, Documents.shape[^1] - 1) == 0;
+    public Tensor? Keep() => Documents is null ? null : Documents.select(-1, Documents.shape[^1] - 1) == Scalars.Zero;
 
     /// <summary>How strongly each token is written, (S, B, L): 0 for padding and for documents that ended in the segment; null where all are 1.</summary>
     public Tensor? Writes(ScalarType stateType)
@@ -122,7 +122,7 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
 
         return writes?.alias().MoveToOuterDisposeScope();
 
-        Tensor Times(Tensor? weights, Tensor condition) => weights is null ? condition.to(stateType) : weights.masked_fill(~condition, 0);
+        Tensor Times(Tensor? weights, Tensor condition) => weights is null ? condition.to(stateType) : weights.masked_fill(~condition, Scalars.Zero);
     }
 
     private Tensor Allowed(long n, Tensor any)

@@ -41,7 +41,7 @@ internal sealed class SegmentPrefix
         var holds = (startedBefore.unsqueeze(-1) == started.unsqueeze(-2)).tril(-1); // (B, S, S)
         return new(
             holds.to(like.dtype).MoveToOuterDisposeScope(),
-            (startedBefore == 0).to(like.dtype).MoveToOuterDisposeScope(),
+            (startedBefore == Scalars.Zero).to(like.dtype).MoveToOuterDisposeScope(),
             keep);
     }
 

@@ -89,9 +89,9 @@ public sealed partial class SegmentStreamer
         var keys = CompressiveMemory.FeatureMap(tokens.Keys.to(memory.dtype));  // (S, B, G, N, K)
         var values = tokens.Values.to(memory.dtype);                            // (S, B, G, N, V)
         var denominator = keys.matmul(normalizer.unsqueeze(-1));                // (S, B, G, N, 1)
-        var retrieved = keys.matmul(memory) / denominator.masked_fill(denominator == 0, 1);
+        var retrieved = keys.matmul(memory) / denominator.masked_fill(denominator == Scalars.Zero, Scalars.One);
         var written = tokens.Marks.Writes(memory.dtype) is { } writes
-            ? (writes > 0).to(memory.dtype).unsqueeze(2).unsqueeze(-1)          // (S, B, 1, N, 1)
+            ? (writes > Scalars.Zero).to(memory.dtype).unsqueeze(2).unsqueeze(-1)          // (S, B, 1, N, 1)
             : ones_like(denominator);
         return (Squares(retrieved - values) / Squares(values)).sqrt();
 

@@ -34,7 +34,7 @@ public sealed record TokenInfo(Tensor? KeyPaddingMask = null, Tensor? DocumentSt
         static void CheckRange(Tensor? tensor, string name)
         {
             using var scope = NewDisposeScope();
-            if (tensor is not null && !((tensor.detach() >= 0) & (tensor.detach() < double.PositiveInfinity)).all().item<bool>())
+            if (tensor is not null && !((tensor.detach() >= Scalars.Zero) & (tensor.detach() < Scalars.Infinity)).all().item<bool>())
             {
                 throw new ArgumentException($"{name} holds a number that is negative, infinite or not a number; every weight must be finite and at least 0.", name);
             }
