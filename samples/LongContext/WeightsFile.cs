@@ -51,7 +51,7 @@ public static class WeightsFile
         if (!File.Exists(path))
             throw new InputException($"There is no weights file '{path}'.");
         var (header, data) = Parse(File.ReadAllBytes(path), path);
-        var model = new InfiniTransformer(Read(path, () => ReadOptions(header)));
+        var model = Read(path, () => new InfiniTransformer(ReadOptions(header)));
         try
         {
             Read(path, () => Fill(model, header, data, path));
@@ -76,14 +76,14 @@ public static class WeightsFile
         var length = file.Length < 8 ? -1 : BinaryPrimitives.ReadInt64LittleEndian(file);
         if (length is < 2 or > LargestHeader || length > file.Length - 8)
             throw Foreign(path, "it is no safetensors file");
-        var header = Read(path, () => JsonNode.Parse(file.AsSpan(8, (int)length))!.AsObject());
+        var header = Read(path, () => JsonNode.Parse(file.AsSpan(8, (int)length))?.AsObject() ?? throw new JsonException("its header is empty"));
         return Read(path, () => Notes(header).GetValueOrDefault("format")) == Format
             ? (header, file.AsMemory(8 + (int)length))
             : throw Foreign(path, $"its metadata does not name the format '{Format}'");
     }
 
     private static Dictionary<string, string> Notes(JsonObject header) =>
-        header["__metadata__"]?.AsObject().ToDictionary(entry => entry.Key, entry => entry.Value!.GetValue<string>()) ?? [];
+        header["__metadata__"]?.AsObject().ToDictionary(entry => entry.Key, entry => entry.Value?.GetValue<string>() ?? "") ?? [];
 
     /// <summary>Runs what reads a file of unknown origin, and says that it is foreign where it is not what it should be.</summary>
     private static T Read<T>(string path, Func<T> read)
@@ -93,7 +93,7 @@ public static class WeightsFile
             return read();
         }
         catch (Exception error) when (error is JsonException or InvalidOperationException or FormatException or KeyNotFoundException
-            or OverflowException or NullReferenceException or ArgumentOutOfRangeException)
+            or OverflowException or ArgumentException)
         {
             throw Foreign(path, error.Message);
         }
@@ -106,11 +106,11 @@ public static class WeightsFile
         foreach (var (name, weight) in model.state_dict())
         {
             var entry = header[name] ?? throw Foreign(path, $"'{name}' is missing");
-            var shape = entry["shape"]!.AsArray().Select(size => size!.GetValue<long>()).ToArray();
-            if (entry["dtype"]!.GetValue<string>() != "F32" || !shape.SequenceEqual(weight.shape))
+            var shape = entry["shape"]?.AsArray().Select(size => size?.GetValue<long>() ?? -1).ToArray() ?? [];
+            if (entry["dtype"]?.GetValue<string>() != "F32" || !shape.SequenceEqual(weight.shape))
                 throw Foreign(path, $"'{name}' is not a float32 tensor of shape ({string.Join(", ", weight.shape)})");
-            var (begin, end) = (entry["data_offsets"]![0]!.GetValue<int>(), entry["data_offsets"]![1]!.GetValue<int>());
-            if (begin < 0 || end > data.Length || end - begin != weight.numel() * sizeof(float))
+            var offsets = entry["data_offsets"]?.AsArray().Select(offset => offset?.GetValue<int>() ?? -1).ToArray();
+            if (offsets is not [>= 0 and var begin, var end] || end > data.Length || end - begin != weight.numel() * sizeof(float))
                 throw Foreign(path, $"the data of '{name}' is not whole");
             weight.copy_(tensor(MemoryMarshal.Cast<byte, float>(data.Span[begin..end]).ToArray(), shape));
         }

@@ -28,6 +28,15 @@ public class CurriculumTests
     }
 
     [Fact]
+    public void A_last_stage_that_is_not_passed_ends_all_the_same()
+    {
+        var standing = new Curriculum.Standing(Step: 2000, Stage: Curriculum.Stages.Count - 1);
+        while (standing.DecayFrom is null)
+            standing = standing.After(0.5);
+        Assert.Equal(Curriculum.MostStepsInLastStage, standing.StepsInStage);
+    }
+
+    [Fact]
     public void A_model_that_learns_nothing_stays_in_the_first_stage()
     {
         var standing = new Curriculum.Standing();

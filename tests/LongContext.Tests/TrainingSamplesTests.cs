@@ -71,6 +71,16 @@ public class TrainingSamplesTests
     }
 
     [Fact]
+    public void Half_of_the_keys_repeat_their_digits()
+    {
+        var keys = Enumerable.Range(0, 200).SelectMany(seed => Rows(new TrainingSamples(Segment, 4096, []).Draw(new Random(seed), Everything, true)))
+            .Select(text => text[^PasskeyPrompt.KeyDigits..].Distinct().Count()).ToList();
+
+        Assert.InRange(keys.Count(digits => digits <= 3), 200, 300); // half, and 30 % of the others
+        Assert.Contains(PasskeyPrompt.KeyDigits, keys);
+    }
+
+    [Fact]
     public void Given_books_are_used()
     {
         var samples = new TrainingSamples(Segment, 4096, [new Haystack("book", "zyzzyva "u8)]);

@@ -65,6 +65,7 @@ public sealed class WeightsFileTests : IDisposable
     [InlineData("\"width\":\"32\"", "\"width\":\"64\"")]
     [InlineData("\"update\":\"Linear\"", "\"update\":\"Cosine\"")]
     [InlineData("\"heads\":\"2\"", "\"heads\":\"x\"")]
+    [InlineData("\"heads\":\"2\"", "\"heads\":\"3\"")]
     [InlineData("\"layers\":\"2\"", "\"layers\":\"3\"")]
     [InlineData("\"embedding.weight\"", "\"embodding.weight\"")]
     [InlineData("\"F32\"", "\"I32\"")]

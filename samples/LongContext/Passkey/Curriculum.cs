@@ -5,11 +5,11 @@ public sealed record Stage(SampleSettings Samples, double PassAccuracy);
 
 /// <summary>
 /// From one segment, where the key is learned by local attention alone (all heads are local while the memory is empty), to
-/// 40 segments, where it is found through the memory. The last stage ends with a linear decay of the learning rates.
+/// 40 segments, where it is found through the memory. The last stage ends, passed or not, with a linear decay of the learning rates.
 /// </summary>
 public static class Curriculum
 {
-    public const int WarmUpSteps = 50, DecaySteps = 1000, LeastStepsInStage = 60, LeastStepsInLastStage = 300;
+    public const int WarmUpSteps = 50, DecaySteps = 1000, LeastStepsInStage = 60, LeastStepsInLastStage = 300, MostStepsInLastStage = 800;
     private const double Smoothing = 0.97, FinalRate = 0.05;
 
     public static IReadOnlyList<Stage> Stages { get; } =
@@ -43,11 +43,12 @@ public static class Curriculum
                 StepsInStage = StepsInStage + 1,
                 Accuracy = Step == 0 ? accuracy : Smoothing * Accuracy + (1 - Smoothing) * accuracy,
             };
-            if (next.Accuracy <= Stages[Stage].PassAccuracy || next.StepsInStage < (Stage == Stages.Count - 1 ? LeastStepsInLastStage : LeastStepsInStage) || DecayFrom is not null)
+            if (DecayFrom is not null)
                 return next;
-            return Stage < Stages.Count - 1
-                ? next with { Stage = Stage + 1, StepsInStage = 0, Accuracy = next.Accuracy / 2 }
-                : next with { DecayFrom = next.Step };
+            var isPassed = next.Accuracy > Stages[Stage].PassAccuracy;
+            if (Stage < Stages.Count - 1)
+                return isPassed && next.StepsInStage >= LeastStepsInStage ? next with { Stage = Stage + 1, StepsInStage = 0, Accuracy = next.Accuracy / 2 } : next;
+            return (isPassed && next.StepsInStage >= LeastStepsInLastStage) || next.StepsInStage >= MostStepsInLastStage ? next with { DecayFrom = next.Step } : next;
         }
     }
 }

@@ -65,18 +65,18 @@ public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, Evaluatio
     /// <param name="cancellation">Ends the run between two windows.</param>
     public void Run(Action<long> tokensRead, CancellationToken cancellation)
     {
+        var onCpu = settings.Device.type == DeviceType.CPU;
         foreach (var length in settings.Lengths)
         {
             var batches = Enumerable.Range(0, settings.Trials).SelectMany(trial => models.Select(model => (model, trial))).ToList();
-            var cores = Environment.ProcessorCount;
-            var workers = settings.Device.type == DeviceType.CPU ? Math.Min(cores, batches.Count) : 1;
-            var parallel = new ParallelOptions { MaxDegreeOfParallelism = workers };
+            var parallel = new ParallelOptions { MaxDegreeOfParallelism = onCpu ? Environment.ProcessorCount : 1 };
             var read = 0L;
             PeakMemory.Reset();
             var watch = Stopwatch.StartNew();
             Parallel.ForEach(batches, parallel, batch =>
             {
-                set_num_threads(Math.Max(1, cores / workers));
+                if (onCpu)
+                    set_num_threads(1);
                 var results = Ask(batch.model, length, Prompts(length, batch.trial), n =>
                 {
                     Interlocked.Add(ref read, n);
@@ -126,22 +126,23 @@ public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, Evaluatio
         using var scope = NewDisposeScope();
         using var streamer = new SegmentStreamer(model);
         var promptLength = rows[0].Prompt.Length;
-        var window = WindowTokens(model, rows.Count);
-        streamer.WindowTokens = window;
+        var windowTokens = WindowTokens(model, rows.Count);
+        streamer.WindowTokens = windowTokens;
         var answers = rows.Select(_ => new StringBuilder()).ToArray();
 
-        var buffer = new long[rows.Count * window];
+        var buffer = new long[rows.Count * windowTokens];
         Tensor? last = null; // (rows, vocabulary)
-        for (var offset = 0L; offset < promptLength; offset += window)
+        for (var offset = 0L; offset < promptLength; offset += windowTokens)
         {
             if (cancellation.IsCancellationRequested)
                 return [];
-            var width = (int)Math.Min(window, promptLength - offset);
+            var width = (int)Math.Min(windowTokens, promptLength - offset);
             for (var row = 0; row < rows.Count; row++)
                 rows[row].Prompt.CopyTo(buffer.AsSpan(row * width, width), offset);
-            using var tokens = tensor(buffer.AsSpan(0, rows.Count * width).ToArray(), rows.Count, width).to(settings.Device);
+            using var window = NewDisposeScope();
+            var tokens = tensor(buffer.AsSpan(0, rows.Count * width).ToArray(), rows.Count, width).to(settings.Device);
             last?.Dispose();
-            last = streamer.Prefill(tokens);
+            last = streamer.Prefill(tokens).MoveToOuterDisposeScope();
             tokensRead(rows.Count * width);
         }
 

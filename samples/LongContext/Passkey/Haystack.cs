@@ -3,6 +3,8 @@ namespace LongContext.Passkey;
 /// <summary>The irrelevant text that a key is hidden in: bytes, repeated without end.</summary>
 public sealed class Haystack
 {
+    private const long LargestFile = 32 << 20;
+
     private readonly byte[] text;
 
     public Haystack(string name, ReadOnlySpan<byte> text)
@@ -26,6 +28,8 @@ public sealed class Haystack
     {
         if (!File.Exists(path))
             throw new InputException($"There is no haystack file '{path}'.");
+        if (new FileInfo(path).Length > LargestFile)
+            throw new InputException($"The haystack file '{path}' is larger than {LargestFile >> 20} MB: give a part of it.");
         return new Haystack(Path.GetFileName(path), File.ReadAllBytes(path));
     }
 

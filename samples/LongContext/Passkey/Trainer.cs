@@ -24,7 +24,7 @@ public sealed record TrainingStep(Curriculum.Standing Standing, double Loss, dou
 /// <summary>Trains an <see cref="InfiniTransformer"/> to find keys, from nothing. The same seed draws the same samples, also after a resumption.</summary>
 public sealed class Trainer : IDisposable
 {
-    private const double LearningRate = 5e-3, GateLearningRate = 1e-2, LargestGradient = 1;
+    private const double LearningRate = 5e-3, GateLearningRate = 5e-3, LargestGradient = 1;
     private const int BatchTokens = 4096, LongestEvery = 4;
 
     private readonly TrainingSettings settings;

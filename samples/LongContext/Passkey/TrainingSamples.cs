@@ -71,7 +71,7 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
         var withInstruction = tokens.Length >= ShortestWithInstruction;
         var filler = (int)PasskeyPrompt.FillerTokens(promptLength, withInstruction);
         var instruction = withInstruction ? PasskeyPrompt.Instruction.Length : 0;
-        var key = random.Next(100_000).ToString("D5");
+        var key = Key(random);
         var (haystack, start) = Filler(random, settings, filler);
         var prompt = new PasskeyPrompt(key, promptLength, Before(random, settings, instruction, filler), haystack, start, withInstruction);
         prompt.CopyTo(tokens[..promptLength], 0);
@@ -87,6 +87,18 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
             var to = Math.Min(weights.Length, (int)((end - 1) / segmentLength + 1) * segmentLength);
             weights[from..to].Fill(1);
         }
+    }
+
+    /// <summary>
+    /// Half of the keys have at most three different digits: a model that looks for "what follows a 4" is right too often among
+    /// keys drawn evenly, and must learn to look for "the third digit".
+    /// </summary>
+    private static string Key(Random random)
+    {
+        if (random.Next(2) == 0)
+            return random.Next(100_000).ToString("D5");
+        var digits = random.Next(1000).ToString("D3");
+        return string.Concat(Enumerable.Range(0, PasskeyPrompt.KeyDigits).Select(_ => digits[random.Next(digits.Length)]));
     }
 
     /// <summary>How much of the filler comes before the key.</summary>
