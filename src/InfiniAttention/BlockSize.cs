@@ -10,7 +10,7 @@ namespace InfiniAttention;
 /// </remarks>
 internal static class BlockSize
 {
-    private const long CpuTokens = 2048;
+    private const long CpuTokens = 1024;
     private const long CpuWindow = 4096;
     private const long GpuTokens = 65536;
 

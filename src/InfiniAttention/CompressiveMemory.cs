@@ -7,7 +7,7 @@ namespace InfiniAttention;
 /// The compressive memory as pure functions: feature map, retrieval (equation 7), and the scan over segments that both
 /// update rules share (equations 8 and 9).
 /// </summary>
-/// <remarks>S segments, B batch, G key/value heads, R query heads of each, n tokens of each segment, K key width, V value width.</remarks>
+/// <remarks>B batch, S segments, G key/value heads, R query heads of each, n tokens of each segment, K key width, V value width.</remarks>
 internal static class CompressiveMemory
 {
     /// <summary>
@@ -26,17 +26,17 @@ internal static class CompressiveMemory
     }
 
     /// <summary>Equation 7 as numerator sigma(Q) M and denominator sigma(Q) z, from the memory before each segment.</summary>
-    /// <param name="q">(S, B, G, R, n, K)</param>
-    /// <param name="memory">M (S, B, G, K, V)</param>
-    /// <param name="normalizer">z (S, B, G, K)</param>
-    /// <returns>(S, B, G, R, n, V) and (S, B, G, R, n, 1)</returns>
+    /// <param name="q">(B, S, G, R, n, K)</param>
+    /// <param name="memory">M (B, S, G, K, V)</param>
+    /// <param name="normalizer">z (B, S, G, K)</param>
+    /// <returns>(B, S, G, R, n, V) and (B, S, G, R, n, 1)</returns>
     public static (Tensor Numerator, Tensor Denominator) Retrieve(Tensor q, Tensor memory, Tensor normalizer)
     {
         using var scope = NewDisposeScope();
-        var (segments, batch, heads, group, n, width) = Describe.SixDimensions(q);
-        var queries = FeatureMap(As(q, memory.dtype)).view(-1, group * n, width);
-        var numerator = queries.bmm(memory.reshape(-1, width, memory.size(-1))).view(segments, batch, heads, group, n, -1);
-        var denominator = Product(queries, normalizer.reshape(-1, 1, width)).view(segments, batch, heads, group, n, 1);
+        var (batch, segments, heads, group, n, width) = Describe.SixDimensions(q);
+        var queries = FeatureMap(As(q, memory.dtype).reshape(batch * segments * heads, group * n, width));
+        var numerator = queries.bmm(memory.reshape(-1, width, memory.size(-1))).view(batch, segments, heads, group, n, -1);
+        var denominator = Product(queries, normalizer.reshape(-1, 1, width)).view(batch, segments, heads, group, n, 1);
         return (numerator.MoveToOuterDisposeScope(), denominator.MoveToOuterDisposeScope());
     }
 
@@ -51,20 +51,25 @@ internal static class CompressiveMemory
     public static SegmentMemories Scan(InfiniAttentionOptions options, Tensor memory, Tensor normalizer, Tensor k, Tensor v, SegmentMarks marks)
     {
         using var scope = NewDisposeScope();
-        v = As(v, memory.dtype);
-        var sigmaK = FeatureMap(As(k, memory.dtype));
-        var writes = marks.Writes(memory.dtype);
-        var written = writes is null ? sigmaK : sigmaK * writes.unsqueeze(2).unsqueeze(-1); // (S, B, G, n, K)
-        var prefix = SegmentPrefix.Of(k.shape[0], marks.Keep(), memory);
+        var (batch, segments, heads, n) = (k.size(0), k.size(1), k.size(2), k.size(3));
+        var sigmaK = FeatureMap(As(k, memory.dtype).reshape(batch * segments * heads, n, -1)); // (B*S*G, N, K)
+        var values = As(v, memory.dtype).reshape(batch * segments * heads, n, -1);             // (B*S*G, N, V)
+        var written = marks.Writes(memory.dtype) is { } writes
+            ? sigmaK * writes.unsqueeze(2).expand(batch, segments, heads, n).reshape(-1, n, 1)
+            : sigmaK;
+        var prefix = SegmentPrefix.Of(segments, marks.Keep(), memory);
 
         // z_s = z_{s-1} + sum_t sigma(K_t), under both rules.
-        var (zBefore, zAfter) = prefix.Sum(written.sum(-2), normalizer);
+        var (zBefore, zAfter) = prefix.Sum(written.sum(-2).view(batch, segments, heads, -1), normalizer);
+
+        // B_s = sigma(K)^T V, (B, S, G, K, V), under both rules.
+        var added = written.transpose(1, 2).bmm(values).view(batch, segments, heads, -1, v.size(4));
 
         // The update rule is chosen here.
         var (before, after) = options.Update switch
         {
-            MemoryUpdate.Linear => LinearUpdate.Scan(memory, written, v, prefix),
-            MemoryUpdate.Delta => DeltaUpdate.Scan(memory, sigmaK, written, v, prefix, DeltaUpdate.Normalizers(options.DeltaNormalizer, zBefore, zAfter)),
+            MemoryUpdate.Linear => LinearUpdate.Scan(memory, added, prefix),
+            MemoryUpdate.Delta => DeltaUpdate.Scan(memory, added, sigmaK, written, DeltaUpdate.Normalizers(options.DeltaNormalizer, zBefore, zAfter), prefix),
             _ => throw new InvalidOperationException($"No update rule {options.Update}."),
         };
 
@@ -77,5 +82,5 @@ internal static class CompressiveMemory
     public static Tensor As(Tensor tensor, ScalarType type) => tensor.dtype == type ? tensor : tensor.to(type);
 }
 
-/// <summary>M (S, B, G, K, V) and z (S, B, G, K) before each segment of a block, and M (B, G, K, V), z (B, G, K) after the last.</summary>
+/// <summary>M (B, S, G, K, V) and z (B, S, G, K) before each segment of a block, and M (B, G, K, V), z (B, G, K) after the last.</summary>
 internal readonly record struct SegmentMemories(Tensor Before, Tensor NormalizerBefore, Tensor After, Tensor NormalizerAfter);

@@ -142,9 +142,9 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
         var n = x.shape[1] / segments;
         var offset = memory.Position % Options.SegmentLength;
 
-        var q = Heads(projections.Query, x, segments, Options.QueriesPerKey);      // (S, B, G, R, n, K)
-        var k = Heads(projections.Key, x, segments, 1).squeeze(3);                 // (S, B, G, n, K)
-        var v = Heads(projections.Value, x, segments, 1).squeeze(3);               // (S, B, G, n, V)
+        var q = Heads(projections.Query, x, segments, Options.QueriesPerKey);      // (B, S, G, R, n, K)
+        var k = Heads(projections.Key, x, segments, 1).squeeze(3);                 // (B, S, G, n, K)
+        var v = Heads(projections.Value, x, segments, 1).squeeze(3);               // (B, S, G, n, V)
         var (localQ, localK) = rotary is null ? (q, k) : (rotary.Rotate(q, offset), rotary.Rotate(k, offset));
         var tokens = memory.With(new(k, localK, v, SegmentMarks.From(info, segments, stateType)), Options.SegmentLength, use);
 
@@ -182,10 +182,10 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     }
 
     /// <summary>Equation 10. A query that finds nothing in memory takes A_dot alone, or counts A_mem as 0, as the options say.</summary>
-    /// <param name="attended">A_dot, (S, B, G, R, n, V)</param>
-    /// <param name="numerator">sigma(Q) M, (S, B, G, R, n, V)</param>
-    /// <param name="denominator">sigma(Q) z, (S, B, G, R, n, 1)</param>
-    /// <param name="seesMemory">(S, B, n) bool: false after a document start; null for all true.</param>
+    /// <param name="attended">A_dot, (B, S, G, R, n, V)</param>
+    /// <param name="numerator">sigma(Q) M, (B, S, G, R, n, V)</param>
+    /// <param name="denominator">sigma(Q) z, (B, S, G, R, n, 1)</param>
+    /// <param name="seesMemory">(B, S, n) bool: false after a document start; null for all true.</param>
     private Tensor Mix(Tensor attended, Tensor numerator, Tensor denominator, Tensor? seesMemory)
     {
         using var scope = NewDisposeScope();
@@ -209,21 +209,19 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     /// <summary>sigmoid(beta), (G, R, 1, 1).</summary>
     private Tensor GateShare(ScalarType type) => As(gate, type).sigmoid().view(Options.KeyValueHeads, Options.QueriesPerKey, 1, 1);
 
-    /// <summary>The heads of x (B, S*n, D), projected to (B, S*n, G*R*W), as (S, B, G, R, n, W).</summary>
+    /// <summary>The heads of x (B, S*n, D), projected to (B, S*n, G*R*W), as (B, S, G, R, n, W): a view, no copy.</summary>
     private Tensor Heads(Func<Tensor, Tensor> projection, Tensor x, long segments, long queriesPerKey)
     {
         using var scope = NewDisposeScope();
         var (batch, n) = (x.shape[0], x.shape[1] / segments);
-        var projected = projection(x);
-        var heads = segments == 1 && n == 1
-            ? projected.view(1, batch, Options.KeyValueHeads, queriesPerKey, 1, -1)
-            : projected.view(batch, segments, n, Options.KeyValueHeads, queriesPerKey, -1).permute(1, 0, 3, 4, 2, 5).contiguous();
-        return heads.MoveToOuterDisposeScope();
+        return projection(x)
+            .view(batch, segments, n, Options.KeyValueHeads, queriesPerKey, -1)
+            .permute(0, 1, 3, 4, 2, 5).MoveToOuterDisposeScope();
     }
 
-    /// <summary>(S, B, G, R, n, V) -> (B, S*n, H*V)</summary>
+    /// <summary>(B, S, G, R, n, V) -> (B, S*n, H*V): a view where fused attention left the heads of a token side by side.</summary>
     private static Tensor Merge(Tensor heads) => heads
-        .permute(1, 0, 4, 2, 3, 5).reshape(heads.shape[1], heads.shape[0] * heads.shape[4], -1);
+        .permute(0, 1, 4, 2, 3, 5).reshape(heads.size(0), heads.size(1) * heads.size(4), -1);
 
     private static Tensor As(Tensor tensor, ScalarType type) => CompressiveMemory.As(tensor, type);
 

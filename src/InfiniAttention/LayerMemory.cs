@@ -30,7 +30,7 @@ internal readonly record struct LayerMemory(Tensor M, Tensor Z, SegmentTokens? O
     }
 
     /// <summary>The memory as it is, for tokens that complete no segment.</summary>
-    public SegmentMemories Unchanged() => new(M.unsqueeze(0), Z.unsqueeze(0), M, Z);
+    public SegmentMemories Unchanged() => new(M.unsqueeze(1), Z.unsqueeze(1), M, Z);
 
     /// <summary>
     /// The memory after a stretch of tokens. Buffers of an open segment that became whole are kept for the next only where

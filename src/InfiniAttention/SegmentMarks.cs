@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>
-/// Padding, documents and write weights of the tokens of S segments, each (S, B, L) or null where the caller said nothing of it.
+/// Padding, documents and write weights of the tokens of S segments, each (B, S, L) or null where the caller said nothing of it.
 /// <c>Documents</c> counts the starts so far in the segment: tokens of count 0 continue the document of the segment before.
 /// </summary>
 internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? Weights)
@@ -26,7 +26,7 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
             info.DocumentStarts is null ? null : Cut(info.DocumentStarts).cumsum(-1, int64),
             info.WriteWeights is null ? null : Cut(info.WriteWeights).to(stateType));
 
-        Tensor Cut(Tensor tensor) => tensor.view(tensor.shape[0], segments, -1).transpose(0, 1);
+        Tensor Cut(Tensor tensor) => tensor.view(tensor.shape[0], segments, -1);
     }
 
     /// <summary>These marks, of <paramref name="length"/> tokens, followed by those of <paramref name="added"/> tokens of the same segment.</summary>
@@ -67,7 +67,7 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
     }
 
     /// <summary>
-    /// What the last <paramref name="n"/> tokens may attend, (S, B, n, L); null where causality is all. A query with nothing
+    /// What the last <paramref name="n"/> tokens may attend, (B, S, n, L); null where causality is all. A query with nothing
     /// to attend sees everything instead: <see cref="HasKey"/> tells which.
     /// </summary>
     public Tensor? LocalMask(long n)
@@ -87,7 +87,7 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
         return mask.MoveToOuterDisposeScope();
     }
 
-    /// <summary>Which of the last <paramref name="n"/> tokens see a key at all, (S, B, n); null where all do.</summary>
+    /// <summary>Which of the last <paramref name="n"/> tokens see a key at all, (B, S, n); null where all do.</summary>
     public Tensor? HasKey(long n)
     {
         if (Padding is null)
@@ -99,13 +99,13 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
         return Allowed(n, Padding).any(-1).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Which of the last <paramref name="n"/> tokens still belong to the document that the memory holds, (S, B, n); null where all do.</summary>
+    /// <summary>Which of the last <paramref name="n"/> tokens still belong to the document that the memory holds, (B, S, n); null where all do.</summary>
     public Tensor? SeesMemory(long n) => Documents is null ? null : Documents.narrow(-1, Documents.shape[^1] - n, n) == Scalars.Zero;
 
-    /// <summary>Which segments leave the memory before them in place, (S, B): those without a document start; null where all do.</summary>
+    /// <summary>Which segments leave the memory before them in place, (B, S): those without a document start; null where all do.</summary>
     public Tensor? Keep() => Documents is null ? null : Documents.select(-1, Documents.shape[^1] - 1) == Scalars.Zero;
 
-    /// <summary>How strongly each token is written, (S, B, L): 0 for padding and for documents that ended in the segment; null where all are 1.</summary>
+    /// <summary>How strongly each token is written, (B, S, L): 0 for padding and for documents that ended in the segment; null where all are 1.</summary>
     public Tensor? Writes(ScalarType stateType)
     {
         using var scope = NewDisposeScope();

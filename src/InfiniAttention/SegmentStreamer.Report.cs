@@ -48,8 +48,8 @@ public sealed partial class SegmentStreamer
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var name = stream.states.Layers.First(entry => ReferenceEquals(entry.Layer, layer)).Name;
-        var segments = tokens.Keys.shape[0];
-        var memory = After(memories.Before, memories.After);               // (S, B, G, K, V)
+        var segments = tokens.Keys.size(1);
+        var memory = After(memories.Before, memories.After);               // (B, S, G, K, V)
         var normalizer = After(memories.NormalizerBefore, memories.NormalizerAfter);
         var (norms, smallest, errors) = (Norms(memory), Smallest(normalizer), RetrievalErrors(tokens, memory, normalizer));
         for (var s = 0; s < segments; s++)
@@ -57,7 +57,7 @@ public sealed partial class SegmentStreamer
             told(new(name, (position / layer.Options.SegmentLength) + s, Numbers(norms[s]), Numbers(smallest[s]), Numbers(errors[s])));
         }
 
-        Tensor After(Tensor before, Tensor last) => cat([before.narrow(0, 1, segments - 1), last.unsqueeze(0)], 0);
+        Tensor After(Tensor before, Tensor last) => cat([before.narrow(1, 1, segments - 1), last.unsqueeze(1)], 1);
     }
 
     private static LayerReport ReportOf(string name, InfiniAttentionModule layer, MemoryState? state)
@@ -73,29 +73,29 @@ public sealed partial class SegmentStreamer
         var tokenBytes = options.KeyValueHeads * (options.KeyWidth + options.ValueWidth) * layer.Gate.ElementSize;
         return new(
             name, state.Position, gates,
-            Numbers(Norms(state.Memory.unsqueeze(0))[0]), Numbers(Smallest(state.Normalizer.unsqueeze(0))[0]),
+            Numbers(Norms(state.Memory.unsqueeze(1))[0]), Numbers(Smallest(state.Normalizer.unsqueeze(1))[0]),
             state.Bytes, state.Batch * state.Position * tokenBytes);
     }
 
-    /// <summary>(S, B, G, K, V) -> (S, G)</summary>
-    private static Tensor Norms(Tensor memory) => memory.square().sum([-2, -1]).sqrt().mean([1]);
+    /// <summary>(B, S, G, K, V) -> (S, G)</summary>
+    private static Tensor Norms(Tensor memory) => memory.square().sum([-2, -1]).sqrt().mean([0]);
 
-    /// <summary>(S, B, G, K) -> (S, G)</summary>
-    private static Tensor Smallest(Tensor normalizer) => normalizer.amin([1, 3]);
+    /// <summary>(B, S, G, K) -> (S, G)</summary>
+    private static Tensor Smallest(Tensor normalizer) => normalizer.amin([0, 3]);
 
     /// <summary>|sigma(K) M / (sigma(K) z) - V| / |V| over the rows and the tokens that were written, (S, G).</summary>
     private static Tensor RetrievalErrors(SegmentTokens tokens, Tensor memory, Tensor normalizer)
     {
-        var keys = CompressiveMemory.FeatureMap(tokens.Keys.to(memory.dtype));  // (S, B, G, N, K)
-        var values = tokens.Values.to(memory.dtype);                            // (S, B, G, N, V)
-        var denominator = keys.matmul(normalizer.unsqueeze(-1));                // (S, B, G, N, 1)
+        var keys = CompressiveMemory.FeatureMap(tokens.Keys.to(memory.dtype));  // (B, S, G, N, K)
+        var values = tokens.Values.to(memory.dtype);                            // (B, S, G, N, V)
+        var denominator = keys.matmul(normalizer.unsqueeze(-1));                // (B, S, G, N, 1)
         var retrieved = keys.matmul(memory) / denominator.masked_fill(denominator == Scalars.Zero, Scalars.One);
         var written = tokens.Marks.Writes(memory.dtype) is { } writes
-            ? (writes > Scalars.Zero).to(memory.dtype).unsqueeze(2).unsqueeze(-1)          // (S, B, 1, N, 1)
+            ? (writes > Scalars.Zero).to(memory.dtype).unsqueeze(2).unsqueeze(-1)          // (B, S, 1, N, 1)
             : ones_like(denominator);
         return (Squares(retrieved - values) / Squares(values)).sqrt();
 
-        Tensor Squares(Tensor x) => (x.square() * written).sum([1, 3, 4]);
+        Tensor Squares(Tensor x) => (x.square() * written).sum([0, 3, 4]);
     }
 
     private static double[] Numbers(Tensor vector) => vector.detach().to(ScalarType.Float64).cpu().data<double>().ToArray();

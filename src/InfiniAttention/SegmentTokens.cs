@@ -6,12 +6,12 @@ namespace InfiniAttention;
 /// Keys, values and marks of the tokens of S segments. The open segment of a stream (S = 1) sits in buffers that may be
 /// longer than it is; nothing ever reads beyond <see cref="Length"/>, so that appending in place leaves earlier states valid.
 /// </summary>
-/// <remarks>S segments, B batch, G key/value heads, L tokens, C capacity, K key width, V value width.</remarks>
+/// <remarks>B batch, S segments, G key/value heads, L tokens, C capacity, K key width, V value width.</remarks>
 internal sealed class SegmentTokens
 {
-    private readonly Tensor keys;      // (S, B, G, C, K), as the memory sees them: without position
-    private readonly Tensor localKeys; // (S, B, G, C, K), as the local attention sees them; the same tensor where there is no rotary embedding
-    private readonly Tensor values;    // (S, B, G, C, V)
+    private readonly Tensor keys;      // (B, S, G, C, K), as the memory sees them: without position
+    private readonly Tensor localKeys; // (B, S, G, C, K), as the local attention sees them; the same tensor where there is no rotary embedding
+    private readonly Tensor values;    // (B, S, G, C, V)
     private readonly long capacity;    // C
 
     public SegmentTokens(Tensor keys, Tensor localKeys, Tensor values, SegmentMarks marks)
@@ -29,13 +29,13 @@ internal sealed class SegmentTokens
 
     public long Length { get; }
 
-    /// <summary>(S, B, G, L, K)</summary>
+    /// <summary>(B, S, G, L, K)</summary>
     public Tensor Keys => Filled(keys);
 
-    /// <summary>(S, B, G, L, K)</summary>
+    /// <summary>(B, S, G, L, K)</summary>
     public Tensor LocalKeys => Filled(localKeys);
 
-    /// <summary>(S, B, G, L, V)</summary>
+    /// <summary>(B, S, G, L, V)</summary>
     public Tensor Values => Filled(values);
 
     /// <summary>Every tensor held, each once.</summary>
@@ -90,8 +90,8 @@ internal sealed class SegmentTokens
     /// <summary>Each tensor replaced by what <paramref name="map"/> makes of it and the dimension of its rows.</summary>
     public SegmentTokens Map(Func<Tensor, long, Tensor> map)
     {
-        var mapped = map(keys, 1);
-        return new(mapped, HasPositions ? map(localKeys, 1) : mapped, map(values, 1), MapMarks(map), Length, capacity);
+        var mapped = map(keys, 0);
+        return new(mapped, HasPositions ? map(localKeys, 0) : mapped, map(values, 0), MapMarks(map), Length, capacity);
     }
 
     /// <summary>The tokens so far of the given rows, (B) bool, made padding: as if the rows had not begun.</summary>
@@ -102,16 +102,16 @@ internal sealed class SegmentTokens
             return Map((tensor, _) => tensor.alias());
         }
 
-        var forgotten = rows.view(1, -1, 1).expand(1, rows.shape[0], Length);
+        var forgotten = rows.view(-1, 1, 1).expand(rows.shape[0], 1, Length);
         var marks = MapMarks((tensor, _) => tensor.alias()) with { Padding = Marks.Padding is null ? forgotten.clone() : Marks.Padding | forgotten };
         var aliased = keys.alias();
         return new(aliased, HasPositions ? localKeys.alias() : aliased, values.alias(), marks, Length, capacity);
     }
 
     private SegmentMarks MapMarks(Func<Tensor, long, Tensor> map) => ReferenceEquals(Marks, SegmentMarks.None) ? Marks : new(
-        Marks.Padding is null ? null : map(Marks.Padding, 1),
-        Marks.Documents is null ? null : map(Marks.Documents, 1),
-        Marks.Weights is null ? null : map(Marks.Weights, 1));
+        Marks.Padding is null ? null : map(Marks.Padding, 0),
+        Marks.Documents is null ? null : map(Marks.Documents, 0),
+        Marks.Weights is null ? null : map(Marks.Weights, 0));
 
     private SegmentTokens Copy(long capacity)
     {

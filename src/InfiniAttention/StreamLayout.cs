@@ -26,12 +26,12 @@ internal static class StreamLayout
                 continue;
             }
 
-            Require($"{i}.keys", type, [1, batch, o.KeyValueHeads, length, o.KeyWidth]);
-            Require($"{i}.local_keys", type, [1, batch, o.KeyValueHeads, length, o.KeyWidth], isNeeded: o.Rotary is not null);
-            Require($"{i}.values", type, [1, batch, o.KeyValueHeads, length, o.ValueWidth]);
-            Require($"{i}.padding", ScalarType.Bool, [1, batch, length], isNeeded: false);
-            Require($"{i}.documents", ScalarType.Int64, [1, batch, length], isNeeded: false);
-            Require($"{i}.weights", stateType, [1, batch, length], isNeeded: false);
+            Require($"{i}.keys", type, [batch, 1, o.KeyValueHeads, length, o.KeyWidth]);
+            Require($"{i}.local_keys", type, [batch, 1, o.KeyValueHeads, length, o.KeyWidth], isNeeded: o.Rotary is not null);
+            Require($"{i}.values", type, [batch, 1, o.KeyValueHeads, length, o.ValueWidth]);
+            Require($"{i}.padding", ScalarType.Bool, [batch, 1, length], isNeeded: false);
+            Require($"{i}.documents", ScalarType.Int64, [batch, 1, length], isNeeded: false);
+            Require($"{i}.weights", stateType, [batch, 1, length], isNeeded: false);
         }
 
         if (header.EnumerateObject().Select(entry => entry.Name).FirstOrDefault(name => !known.Contains(name)) is { } unknown)

@@ -9,13 +9,13 @@ public class MemorySuite : TorchSuite
 {
     private const long BlockTokens = 4096;
     private const long HeadWidth = 64;
-    private Tensor queries = null!;    // (S, B, G, R, N, K)
-    private Tensor keys = null!;       // (S, B, G, N, K)
-    private Tensor values = null!;     // (S, B, G, N, V)
+    private Tensor queries = null!;    // (B, S, G, R, N, K)
+    private Tensor keys = null!;       // (B, S, G, N, K)
+    private Tensor values = null!;     // (B, S, G, N, V)
     private Tensor memory = null!;     // (B, G, K, V)
     private Tensor normalizer = null!; // (B, G, K)
-    private Tensor memories = null!;   // (S, B, G, K, V)
-    private Tensor normalizers = null!; // (S, B, G, K)
+    private Tensor memories = null!;   // (B, S, G, K, V)
+    private Tensor normalizers = null!; // (B, S, G, K)
 
     [Params(128, 2048)]
     public int N { get; set; }
@@ -43,13 +43,13 @@ public class MemorySuite : TorchSuite
     protected override void Prepare()
     {
         var segments = BlockTokens / N;
-        keys = CompressiveMemory.FeatureMap(randn([segments, 1, Heads, N, HeadWidth]));
+        keys = CompressiveMemory.FeatureMap(randn([1, segments, Heads, N, HeadWidth]));
         queries = keys.unsqueeze(3);
         values = randn_like(keys);
         memory = rand(1, Heads, HeadWidth, HeadWidth);
         normalizer = rand(1, Heads, HeadWidth) + N;
-        memories = rand([segments, 1, Heads, HeadWidth, HeadWidth]);
-        normalizers = rand(segments, 1, Heads, HeadWidth) + N;
+        memories = rand([1, segments, Heads, HeadWidth, HeadWidth]);
+        normalizers = rand(1, segments, Heads, HeadWidth) + N;
     }
 
     private void Update(MemoryUpdate rule)
