@@ -1,0 +1,68 @@
+using System.Globalization;
+using System.Text.RegularExpressions;
+
+namespace InfiniAttention.Tests.Documentation;
+
+/// <summary>
+/// Tables of measured numbers on a page are those of a committed file of results. The page says which file and columns:
+/// <c>&lt;!-- table of bench/results/FILE.csv: column, column --&gt;</c>, with the table below it.
+/// </summary>
+public partial class MeasuredTableTests
+{
+    private const string Accept = "ACCEPT_MEASURED_TABLES";
+
+    [Fact]
+    public void The_README_shows_only_what_was_measured() => Check("README.md");
+
+    [Fact]
+    public void The_pages_show_only_what_was_measured() => Assert.All(Repository.Pages.Except(["README.md"]), Check);
+
+    private static void Check(string page)
+    {
+        var actual = Repository.Read(page);
+        var expected = Mark().Replace(actual, mark => mark.Groups["mark"].Value + "\n" + Table(mark.Groups["file"].Value, mark.Groups["columns"].Value));
+        if (Environment.GetEnvironmentVariable(Accept) == "1")
+        {
+            File.WriteAllText(Path.Combine(Repository.Root, page), expected);
+            actual = Repository.Read(page);
+        }
+
+        Assert.True(
+            actual == expected,
+            $"""
+            {page} shows other numbers than its file of results has. It should read:
+
+            {string.Join('\n', Mark().Matches(expected).Select(mark => mark.Value))}
+            Run the test once with {Accept}=1 to have it written so.
+            """);
+    }
+
+    private static string Table(string file, string columns)
+    {
+        var rows = Repository.Read(file).Split('\n').Where(line => line.Length > 0 && line[0] != '#').Select(Fields).ToArray();
+        var shown = columns.Split(',').Select(column => Array.IndexOf(rows[0], column.Trim()) is var at and >= 0
+            ? at
+            : throw new InvalidOperationException($"{file} has no column {column.Trim()}; it has {string.Join(", ", rows[0])}.")).ToArray();
+        return string.Concat(rows.Select(row => Line(shown.Select(column => Text(row[column])))).Take(1)
+            .Append(Line(shown.Select(_ => "---")))
+            .Concat(rows.Skip(1).Select(row => Line(shown.Select(column => Text(row[column]))))));
+    }
+
+    private static string Line(IEnumerable<string> cells) => $"| {string.Join(" | ", cells)} |\n";
+
+    /// <summary>Fractions to three digits; everything else as it is.</summary>
+    private static string Text(string field) =>
+        field.Contains('.', StringComparison.Ordinal) && double.TryParse(field, NumberStyles.Float, CultureInfo.InvariantCulture, out var number)
+            ? number.ToString(Math.Abs(number) < 1000 ? "G3" : "F0", CultureInfo.InvariantCulture)
+            : field;
+
+    /// <summary>The fields of a comma-separated line, in which a field with commas stands in quotation marks.</summary>
+    private static string[] Fields(string line) =>
+        [.. Field().Matches(line).Select(match => match.Groups["quoted"] is { Success: true } quoted ? quoted.Value.Replace("\"\"", "\"", StringComparison.Ordinal) : match.Groups["plain"].Value)];
+
+    [GeneratedRegex(@"(?<mark><!-- table of (?<file>\S+\.csv): (?<columns>[^\n]+?) -->)\n(?:\|[^\n]*\n)*")]
+    private static partial Regex Mark();
+
+    [GeneratedRegex("(?<=^|,)(?:\"(?<quoted>(?:[^\"]|\"\")*)\"|(?<plain>[^,]*))(?=,|$)")]
+    private static partial Regex Field();
+}
