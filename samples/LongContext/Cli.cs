@@ -1,4 +1,5 @@
 using System.CommandLine;
+using LongContext.Adapt;
 using LongContext.Passkey;
 using Spectre.Console;
 
@@ -14,7 +15,7 @@ public static class Cli
 
     public static async Task<int> Run(string[] arguments)
     {
-        var root = new RootCommand("Experiments with Infini-attention on long contexts.") { PasskeyCommand.Create() };
+        var root = new RootCommand("Experiments with Infini-attention on long contexts.") { PasskeyCommand.Create(), AdaptCommand.Create() };
         var configuration = new InvocationConfiguration
         {
             EnableDefaultExceptionHandler = false,

@@ -82,7 +82,7 @@ public sealed class CliTests : IDisposable
         WeightsFile.Save(folder.File(rule.ToString()), model);
     }
 
-    private static async Task<(int Code, string Output, string Error)> Run(string[] arguments)
+    internal static async Task<(int Code, string Output, string Error)> Run(string[] arguments)
     {
         var (output, error) = (new StringWriter(new StringBuilder()), new StringWriter(new StringBuilder()));
         var (standardOutput, standardError, console) = (Console.Out, Console.Error, Spectre.Console.AnsiConsole.Console);

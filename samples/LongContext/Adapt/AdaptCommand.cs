@@ -1,0 +1,155 @@
+using System.CommandLine;
+using System.Text;
+using InfiniAttention;
+using Spectre.Console;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LongContext.Adapt;
+
+/// <summary>
+/// <c>adapt</c>: trains a plain LLaMA-style decoder on short inputs, converts it layer by layer, and continues it on long ones,
+/// as one would do with a model that is there.
+/// </summary>
+public static class AdaptCommand
+{
+    /// <summary>Longer than this the plain model's attention to everything takes minutes.</summary>
+    private const int LongestPlain = 4096;
+
+    public static Command Create()
+    {
+        var rule = new Option<string>("--rule") { Description = "The update rule: linear or delta.", DefaultValueFactory = _ => "linear" };
+        var seed = new Option<int>("--seed") { Description = "The seed of all that is drawn.", DefaultValueFactory = _ => 1 };
+        var plainSteps = new Option<int>("--plain-steps") { Description = "Training steps of the plain model.", DefaultValueFactory = _ => new AdaptSettings().PlainSteps };
+        var steps = new Option<int>("--steps") { Description = "Training steps after the conversion.", DefaultValueFactory = _ => new AdaptSettings().ContinuedSteps };
+        var longest = new Option<string>("--longest") { Description = "The longest input that is tried at the end.", DefaultValueFactory = _ => "64K" };
+        var svg = new Option<DirectoryInfo?>("--svg") { Description = "Also writes heat maps of gates and retrieval errors into this folder." };
+        var command = new Command("adapt", "Converts a trained plain transformer, and teaches it to recall beyond its window.")
+        {
+            rule, seed, plainSteps, steps, longest, svg,
+        };
+        command.SetAction((arguments, cancellation) =>
+        {
+            var settings = new AdaptSettings
+            {
+                Rule = Rule(arguments.GetValue(rule)!),
+                Seed = arguments.GetValue(seed),
+                PlainSteps = AtLeastOne(arguments.GetValue(plainSteps), "--plain-steps"),
+                ContinuedSteps = AtLeastOne(arguments.GetValue(steps), "--steps"),
+            };
+            var length = TokenCount.Parse(arguments.GetValue(longest)!);
+            if (length < 2 * settings.Window || length > 1 << 20)
+                throw new InputException($"--longest is {length}; it must be from {2 * settings.Window} to {TokenCount.Format(1 << 20)} tokens.");
+            Run(settings, (int)length, arguments.GetValue(svg), cancellation);
+            return Task.FromResult(cancellation.IsCancellationRequested ? Cli.Interrupted : Cli.Success);
+        });
+        return command;
+    }
+
+    private static MemoryUpdate Rule(string text) => text.ToLowerInvariant() switch
+    {
+        "linear" => MemoryUpdate.Linear,
+        "delta" => MemoryUpdate.Delta,
+        _ => throw new InputException($"There is no update rule '{text}': it is linear or delta."),
+    };
+
+    private static int AtLeastOne(int steps, string option) => steps >= 1 ? steps : throw new InputException($"{option} must be at least 1.");
+
+    private static void Run(AdaptSettings settings, int longest, DirectoryInfo? svg, CancellationToken cancellation)
+    {
+        manual_seed(settings.Seed);
+        set_num_threads(1); // the kernels are too short to share
+        using var scope = NewDisposeScope();
+        var trainer = new AdaptTrainer(settings);
+        var evaluator = new RecallEvaluator(settings);
+
+        var plain = new LlamaDecoder(settings.Model);
+        Train($"plain, {settings.Window} tokens", settings.PlainSteps, done => trainer.TrainPlain(plain, done, cancellation));
+        if (cancellation.IsCancellationRequested)
+            return;
+
+        var converted = Convert(plain, settings, evaluator);
+        var lengths = Lengths(settings.Window, longest);
+        var before = Measure(evaluator, converted, lengths);
+        var gatesBefore = Gates(converted);
+        var continued = converted;
+        Train($"continued, up to {settings.LongestSegments * settings.Window} tokens", settings.ContinuedSteps, done => trainer.Continue(continued, done, cancellation));
+        if (cancellation.IsCancellationRequested)
+            return;
+
+        var segments = new List<SegmentReport>();
+        IReadOnlyList<LayerReport> after = [];
+        var accuracies = Measure(evaluator, continued, lengths[..^1]).Append(evaluator.Streamed(
+            continued, lengths[^1], stream => stream.SegmentWritten = segments.Add, stream => after = stream.Report()));
+        var report = new AdaptReport
+        {
+            Settings = settings,
+            Recall = [.. lengths.Zip(before, accuracies).Select(row => new RecallRow(row.First, row.First <= LongestPlain ? evaluator.Plain(plain, row.First) : null, row.Second, row.Third))],
+            Before = gatesBefore,
+            After = after,
+            Segments = segments,
+        };
+        Show(report, svg);
+    }
+
+    /// <summary>A copy of the plain model, converted one layer after the other, its outputs compared after each.</summary>
+    private static LlamaDecoder Convert(LlamaDecoder plain, AdaptSettings settings, RecallEvaluator evaluator)
+    {
+        var model = new LlamaDecoder(settings.Model);
+        model.load_state_dict(plain.state_dict());
+        for (var layer = 0; layer < settings.Model.Layers; layer++)
+        {
+            model.Layers[layer].Convert(settings.Window, settings.Rule, settings.InitialGates(layer));
+            var (difference, largest) = evaluator.Compare(plain, model);
+            AnsiConsole.MarkupLineInterpolated($"layer {layer + 1} converted: logits differ by {difference:0.0E+0} at most, of up to {largest:0.0}");
+        }
+        return model;
+    }
+
+    private static void Train(string name, int steps, Action<Action<AdaptStep>> train) => AnsiConsole.Progress()
+        .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
+        .Start(display =>
+        {
+            var task = display.AddTask(name, maxValue: steps);
+            var accuracy = 0.0;
+            train(done =>
+            {
+                accuracy += (done.Accuracy - accuracy) / Math.Min(done.Step, 30);
+                task.Description = $"{name}: loss {done.Loss:0.00}, recall {accuracy:P0}".EscapeMarkup();
+                task.Increment(1);
+            });
+        });
+
+    private static List<double> Measure(RecallEvaluator evaluator, LlamaDecoder model, int[] lengths) => [.. lengths.Select(length => evaluator.Streamed(model, length))];
+
+    private static IReadOnlyList<LayerReport> Gates(LlamaDecoder model)
+    {
+        using var stream = new SegmentStreamer(model);
+        return stream.Report();
+    }
+
+    /// <summary>The window, and from twice the window on every fourfold, up to the longest.</summary>
+    private static int[] Lengths(int window, int longest)
+    {
+        var lengths = new List<int> { window };
+        for (var length = 2 * window; length < longest; length *= length < 4 * window ? 2 : 4)
+            lengths.Add(length);
+        return [.. lengths, longest];
+    }
+
+    private static void Show(AdaptReport report, DirectoryInfo? svg)
+    {
+        AnsiConsole.Write(report.RecallTable());
+        AnsiConsole.Write(report.GateTable());
+        AnsiConsole.Write(report.MemoryTable());
+        AnsiConsole.WriteLine("The continuation multiplies what filler writes to the memory, by up to 100, so that short inputs stand for long ones. The paper does not.");
+        if (svg is null)
+            return;
+        foreach (var (name, text) in new[] { ("gates.svg", report.GatesSvg()), ("retrieval.svg", report.RetrievalSvg()) })
+        {
+            var path = Path.Combine(svg.FullName, name);
+            AtomicFile.Write(path, file => file.Write(Encoding.UTF8.GetBytes(text)));
+            AnsiConsole.MarkupLineInterpolated($"Heat map: {path}");
+        }
+    }
+}

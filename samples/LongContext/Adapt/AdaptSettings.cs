@@ -1,0 +1,31 @@
+using InfiniAttention;
+
+namespace LongContext.Adapt;
+
+/// <summary>How the plain model is trained, converted and continued.</summary>
+public sealed record AdaptSettings
+{
+    public MemoryUpdate Rule { get; init; }
+    public int Seed { get; init; } = 1;
+
+    /// <summary>The length on which the plain model is trained, and the segment length of the converted one.</summary>
+    public int Window { get; init; } = 64;
+
+    public int PlainSteps { get; init; } = 500;
+    public int ContinuedSteps { get; init; } = 900;
+
+    /// <summary>The longest input in the continuation, in segments.</summary>
+    public int LongestSegments { get; init; } = 16;
+
+    /// <summary>Tokens of a training step.</summary>
+    public int BatchTokens { get; init; } = 4096;
+
+    public LlamaOptions Model { get; init; } = new();
+
+    /// <summary>
+    /// beta of each head after the conversion. The first layer begins nearly closed and half of the last open: where all
+    /// begin at 0, the first layer hands a blurred past to the second before that can tell it apart.
+    /// </summary>
+    public float[] InitialGates(int layer) =>
+        [.. Enumerable.Range(0, (int)Model.Heads).Select(head => layer < Model.Layers - 1 ? -4f : head % 2 == 0 ? -2f : 2f)];
+}
