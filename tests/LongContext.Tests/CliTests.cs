@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text;
 using InfiniAttention;
 
@@ -74,6 +75,31 @@ public sealed class CliTests : IDisposable
 
         Assert.Equal(1, code);
         Assert.Contains("None of the given weights was trained with the update rule 'delta'", error);
+    }
+
+    [Fact]
+    public async Task An_interrupted_evaluation_prints_what_was_measured_so_far()
+    {
+        if (OperatingSystem.IsWindows())
+            return; // there is no signal to send to another process
+        Save(MemoryUpdate.Linear);
+        var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true };
+        foreach (var argument in new[] { typeof(Cli).Assembly.Location, "passkey", "eval", "--lengths", "512,512M", "--trials", "1", "--positions", "end", "--weights", folder.File("Linear") })
+            start.ArgumentList.Add(argument);
+        using var program = Process.Start(start)!;
+        var output = new StringBuilder();
+        while (!output.ToString().Contains("million tokens", StringComparison.Ordinal))
+            output.AppendLine(await program.StandardOutput.ReadLineAsync());
+        await Task.Delay(TimeSpan.FromSeconds(5)); // for the first length
+
+        using (var signal = Process.Start("kill", ["-INT", $"{program.Id}"]))
+            await signal.WaitForExitAsync();
+        output.Append(await program.StandardOutput.ReadToEndAsync());
+        await program.WaitForExitAsync();
+
+        Assert.Equal(Cli.Interrupted, program.ExitCode);
+        Assert.Contains("Interrupted: this is what was measured so far.", output.ToString());
+        Assert.Matches(@"│ 512 +│ +(0|100) +│ +1 │", output.ToString());
     }
 
     private void Save(MemoryUpdate rule)

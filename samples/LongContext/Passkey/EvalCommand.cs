@@ -24,7 +24,7 @@ public static class EvalCommand
         {
             lengths, positions, trials, seed, rule, weights, device, haystack, ragged, csv, svg,
         };
-        command.SetAction((arguments, cancellation) =>
+        command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C is heard only once the action has returned its task
         {
             var settings = new EvaluationSettings
             {
@@ -43,8 +43,8 @@ public static class EvalCommand
             };
             var models = Models(arguments.GetValue(weights)!, arguments.GetValue(rule)!);
             Evaluate(models, settings, arguments.GetValue(csv), arguments.GetValue(svg), cancellation);
-            return Task.FromResult(cancellation.IsCancellationRequested ? Cli.Interrupted : Cli.Success);
-        });
+            return cancellation.IsCancellationRequested ? Cli.Interrupted : Cli.Success;
+        }));
         return command;
     }
 

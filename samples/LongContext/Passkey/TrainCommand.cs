@@ -19,7 +19,7 @@ public static class TrainCommand
         var device = PasskeyCommand.DeviceOption();
         var haystack = PasskeyCommand.HaystackOption("Texts to hide keys in, beside the filler and the made-up text that are always used.");
         var command = new Command("train", "Trains weights from nothing.") { rule, seed, output, resume, haystack, device };
-        command.SetAction((arguments, cancellation) =>
+        command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C is heard only once the action has returned its task
         {
             var books = arguments.GetValue(haystack)!.Select(Haystack.FromFile).ToList();
             foreach (var update in PasskeyCommand.Rules(arguments.GetValue(rule)!))
@@ -33,10 +33,10 @@ public static class TrainCommand
                 };
                 Train(settings, arguments.GetValue(output)!, arguments.GetValue(resume), cancellation);
                 if (cancellation.IsCancellationRequested)
-                    return Task.FromResult(Cli.Interrupted);
+                    return Cli.Interrupted;
             }
-            return Task.FromResult(Cli.Success);
-        });
+            return Cli.Success;
+        }));
         return command;
     }
 
