@@ -33,6 +33,20 @@ public class InfiniMultiheadAttentionTests
         }
     }
 
+    private sealed class Layers : nn.Module<Tensor, Tensor>
+    {
+        private readonly ModuleList<PlainBlock> layers;
+
+        public Layers(params PlainBlock[] layers)
+            : base("layers")
+        {
+            this.layers = nn.ModuleList(layers);
+            RegisterComponents();
+        }
+
+        public override Tensor forward(Tensor x) => layers.Aggregate(x, (y, layer) => y + layer.call(y, null));
+    }
+
     private static Model<MultiheadAttention> Before() => new Model<MultiheadAttention>(nn.MultiheadAttention(Width, Heads)).Registered();
 
     private static Model<InfiniMultiheadAttention> After(double gateInit = 0) =>
@@ -55,6 +69,22 @@ public class InfiniMultiheadAttentionTests
         var x = randn(Batch, Segment, Width);
         Assert.True(Difference(before.call(x), after.call(x)) < 1e-5);
         Assert.True(Difference(before.call(x.tile([1, 2, 1])), after.call(x.tile([1, 2, 1]))) > 1e-4);
+    }
+
+    [Fact]
+    public void So_it_does_deep_in_a_list_of_layers()
+    {
+        using var scope = NewDisposeScope();
+        var before = new Layers(new MultiheadBlock(Width, Heads), new MultiheadBlock(Width, Heads));
+        var after = new Layers(new InfiniMultiheadBlock(Width, Heads), new InfiniMultiheadBlock(Width, Heads));
+        Assert.Equal(8, before.state_dict().Count);
+        Assert.Equal(before.state_dict().Keys.Order(), after.state_dict().Keys.Order());
+
+        after.load_state_dict(before.state_dict());
+
+        var x = randn(Batch, Segment, Width);
+        Assert.True(Difference(before.call(x), after.call(x)) < 1e-5);
+        Assert.Equal(2, InfiniAttentionModule.GateParameters(after).Count);
     }
 
     [Fact]
