@@ -8,16 +8,16 @@ public class InfiniAttentionModuleBadInputTests
 {
     private static readonly LayerCase Case = new() { Batch = 2, Length = 6 };
 
-    public static TheoryData<string, long[], ScalarType, string[]> Inputs => new()
+    public static TheoryData<long[], ScalarType, string[]> Inputs => new()
     {
-        { "one dimension", [8], ScalarType.Float64, ["(8)", "(B, T, D)", "D = 8"] },
-        { "no batch dimension", [6, 8], ScalarType.Float64, ["(6, 8)", "(B, T, D)", "D = 8"] },
-        { "four dimensions", [1, 2, 6, 8], ScalarType.Float64, ["(1, 2, 6, 8)", "(B, T, D)", "D = 8"] },
-        { "another width", [2, 6, 7], ScalarType.Float64, ["(2, 6, 7)", "(B, T, D)", "D = 8"] },
-        { "no tokens", [2, 0, 8], ScalarType.Float64, ["(2, 0, 8)", "token"] },
-        { "no rows", [0, 6, 8], ScalarType.Float64, ["(0, 6, 8)", "row"] },
-        { "another type", [2, 6, 8], ScalarType.Float32, ["Float32", "Float64"] },
-        { "integers", [2, 6, 8], ScalarType.Int64, ["Int64", "Float64"] },
+        { [8], ScalarType.Float64, ["(8)", "(B, T, D)", "D = 8"] },
+        { [6, 8], ScalarType.Float64, ["(6, 8)", "(B, T, D)", "D = 8"] },
+        { [1, 2, 6, 8], ScalarType.Float64, ["(1, 2, 6, 8)", "(B, T, D)", "D = 8"] },
+        { [2, 6, 7], ScalarType.Float64, ["(2, 6, 7)", "(B, T, D)", "D = 8"] },
+        { [2, 0, 8], ScalarType.Float64, ["(2, 0, 8)", "token"] },
+        { [0, 6, 8], ScalarType.Float64, ["(0, 6, 8)", "row"] },
+        { [2, 6, 8], ScalarType.Float32, ["Float32", "Float64"] },
+        { [2, 6, 8], ScalarType.Int64, ["Int64", "Float64"] },
     };
 
     public static TheoryData<string, long[], ScalarType, string[]> Masks => new()
@@ -35,10 +35,9 @@ public class InfiniAttentionModuleBadInputTests
 
     [Theory]
     [MemberData(nameof(Inputs))]
-    public void An_input_of_another_shape_or_type_is_refused(string what, long[] shape, ScalarType type, string[] words)
+    public void An_input_of_another_shape_or_type_is_refused(long[] shape, ScalarType type, string[] words)
     {
         using var scope = NewDisposeScope();
-        Assert.NotEmpty(what);
         Tensor x = zeros(shape, dtype: type);
         InfiniAttentionModule layer = Case.Layer();
         MemoryState state = layer.ForwardFrom(null, Case.Input()).State;

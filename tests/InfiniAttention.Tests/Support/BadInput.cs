@@ -5,7 +5,7 @@ namespace InfiniAttention.Tests;
 /// <summary>Checks of refusals: an <see cref="ArgumentException"/> that says what was given and what is allowed.</summary>
 internal static class BadInput
 {
-    /// <summary>The action must throw, naming the parameter and all the words, and leave no tensor behind.</summary>
+    /// <summary>The action must throw, and its message must name the parameter and all the words.</summary>
     public static void IsRefused(Action action, string parameter, params string[] words)
     {
         using var scope = NewDisposeScope();
