@@ -40,9 +40,17 @@ internal static class CompressiveMemory
         return (numerator.MoveToOuterDisposeScope(), denominator.MoveToOuterDisposeScope());
     }
 
-    /// <summary>sigma z of each token, (P, n, 1), from sigma (P, n, K) and z (P, 1, K): a batched matrix-vector product is slower.</summary>
+    /// <summary>
+    /// sigma z of each token, (P, n, 1), from sigma (P, n, K) and z (P, 1, K). A batched matrix-vector product is slower than
+    /// product and sum, but its gradient is cheaper.
+    /// </summary>
     public static Tensor Product(Tensor sigma, Tensor normalizer)
     {
+        if (is_grad_enabled())
+        {
+            return sigma.bmm(normalizer.transpose(1, 2));
+        }
+
         using var products = sigma * normalizer;
         return products.sum(-1, true);
     }
