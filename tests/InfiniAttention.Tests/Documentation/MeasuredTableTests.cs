@@ -5,7 +5,8 @@ namespace InfiniAttention.Tests.Documentation;
 
 /// <summary>
 /// Tables of measured numbers on a page are those of a committed file of results. The page says which file and columns:
-/// <c>&lt;!-- table of bench/results/FILE.csv: column, column --&gt;</c>, with the table below it.
+/// <c>&lt;!-- table of bench/results/FILE.csv: column, column --&gt;</c>, with the table below it; <c>; rows name, name</c> after
+/// the columns takes the rows with these names in the first column alone.
 /// </summary>
 public partial class MeasuredTableTests
 {
@@ -20,7 +21,7 @@ public partial class MeasuredTableTests
     private static void Check(string page)
     {
         var actual = Repository.Read(page);
-        var expected = Mark().Replace(actual, mark => mark.Groups["mark"].Value + "\n" + Table(mark.Groups["file"].Value, mark.Groups["columns"].Value));
+        var expected = Mark().Replace(actual, mark => mark.Groups["mark"].Value + "\n" + Table(mark.Groups["file"].Value, mark.Groups["columns"].Value, mark.Groups["rows"]));
         if (Environment.GetEnvironmentVariable(Accept) == "1")
         {
             File.WriteAllText(Path.Combine(Repository.Root, page), expected);
@@ -37,15 +38,17 @@ public partial class MeasuredTableTests
             """);
     }
 
-    private static string Table(string file, string columns)
+    private static string Table(string file, string columns, Group names)
     {
         var rows = Repository.Read(file).Split('\n').Where(line => line.Length > 0 && line[0] != '#').Select(Fields).ToArray();
         var shown = columns.Split(',').Select(column => Array.IndexOf(rows[0], column.Trim()) is var at and >= 0
             ? at
             : throw new InvalidOperationException($"{file} has no column {column.Trim()}; it has {string.Join(", ", rows[0])}.")).ToArray();
-        return string.Concat(rows.Select(row => Line(shown.Select(column => Text(row[column])))).Take(1)
-            .Append(Line(shown.Select(_ => "---")))
-            .Concat(rows.Skip(1).Select(row => Line(shown.Select(column => Text(row[column]))))));
+        var chosen = names.Success
+            ? names.Value.Split(',').Select(name => rows.Single(row => row[0] == name.Trim()))
+            : rows.Skip(1);
+        return string.Concat(new[] { rows[0], [.. rows[0].Select(_ => "---")] }.Concat(chosen)
+            .Select(row => Line(shown.Select(column => Text(row[column])))));
     }
 
     private static string Line(IEnumerable<string> cells) => $"| {string.Join(" | ", cells)} |\n";
@@ -60,7 +63,7 @@ public partial class MeasuredTableTests
     private static string[] Fields(string line) =>
         [.. Field().Matches(line).Select(match => match.Groups["quoted"] is { Success: true } quoted ? quoted.Value.Replace("\"\"", "\"", StringComparison.Ordinal) : match.Groups["plain"].Value)];
 
-    [GeneratedRegex(@"(?<mark><!-- table of (?<file>\S+\.csv): (?<columns>[^\n]+?) -->)\n(?:\|[^\n]*\n)*")]
+    [GeneratedRegex(@"(?<mark><!-- table of (?<file>\S+\.csv): (?<columns>[^\n;]+?)(; rows (?<rows>[^\n]+?))? -->)\n(?:\|[^\n]*\n)*")]
     private static partial Regex Mark();
 
     [GeneratedRegex("(?<=^|,)(?:\"(?<quoted>(?:[^\"]|\"\")*)\"|(?<plain>[^,]*))(?=,|$)")]
