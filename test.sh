@@ -23,6 +23,8 @@ for project in "$root"/tests/*/*.csproj; do
   if [[ -f $trx ]]; then
     total=$(counter total "$trx") good=$(counter passed "$trx") executed=$(counter executed "$trx")
     (( passed += good, failed += executed - good, skipped += total - executed, broken = executed - good, 1 ))
+  else
+    ended_well=0
   fi
   if (( ! ended_well && ! broken )); then
     say "the run of $name broke off, which counts as one failure"

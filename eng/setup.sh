@@ -134,6 +134,7 @@ build() {
   rm -f "$stamp"; : >"$stamp.new"
   dotnet build "$1" -c Release "${properties[@]}" -v q --nologo >"$stamp.log" 2>&1 || { build_errors "$stamp.log"; die "Building $name failed; the whole log is $stamp.log."; }
   built=$(dotnet msbuild "$1" -p:Configuration=Release "${properties[@]}" -getProperty:TargetPath)
+  [[ -f $built ]] || die "Building $name broke off without $built; the whole log is $stamp.log."
   # The stamp bears the time at which the build began: what was edited meanwhile counts as changed.
   touch -r "$stamp.new" "$stamp.log"; printf '%s\n' "$built" >"$stamp.new"; touch -r "$stamp.log" "$stamp.new"
   mv "$stamp.new" "$stamp"
