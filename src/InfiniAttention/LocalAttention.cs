@@ -27,7 +27,7 @@ internal static class LocalAttention
 
         var (batch, segments, heads, group, n, width) = Describe.SixDimensions(q);
         var (length, valueWidth) = (k.size(3), v.size(4));
-        var mask = marks.LocalMask(n);
+        var (mask, hasKey) = marks.LocalMask(n);
         Tensor output;
         if (mask is null && n == length && group > 1)
         {
@@ -53,7 +53,7 @@ internal static class LocalAttention
         }
 
         output = output.view(batch, segments, heads, group, n, valueWidth);
-        if (marks.HasKey(n) is { } hasKey)
+        if (hasKey is not null)
         {
             output = output.masked_fill(~hasKey.view(batch, segments, 1, 1, n, 1), Scalars.Zero);
         }

@@ -67,36 +67,25 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
     }
 
     /// <summary>
-    /// What the last <paramref name="n"/> tokens may attend, (B, S, n, L); null where causality is all. A query with nothing
-    /// to attend sees everything instead: <see cref="HasKey"/> tells which.
+    /// What the last <paramref name="n"/> tokens may attend, (B, S, n, L), null where causality is all; and which of them see a
+    /// key at all, (B, S, n, 1), null where all do. A query with nothing to attend sees everything in the mask.
     /// </summary>
-    public Tensor? LocalMask(long n)
+    public (Tensor? Mask, Tensor? HasKey) LocalMask(long n)
     {
         if ((Padding ?? Documents) is not { } any)
         {
-            return null;
+            return (null, null);
         }
 
         using var scope = NewDisposeScope();
         var mask = Allowed(n, any);
-        if (Padding is not null)
-        {
-            mask |= ~mask.any(-1, true);
-        }
-
-        return mask.MoveToOuterDisposeScope();
-    }
-
-    /// <summary>Which of the last <paramref name="n"/> tokens see a key at all, (B, S, n); null where all do.</summary>
-    public Tensor? HasKey(long n)
-    {
         if (Padding is null)
         {
-            return null; // every token sees at least itself
+            return (mask.MoveToOuterDisposeScope(), null); // every token sees at least itself
         }
 
-        using var scope = NewDisposeScope();
-        return Allowed(n, Padding).any(-1).MoveToOuterDisposeScope();
+        var hasKey = mask.any(-1, true);
+        return ((mask | ~hasKey).MoveToOuterDisposeScope(), hasKey.MoveToOuterDisposeScope());
     }
 
     /// <summary>Which of the last <paramref name="n"/> tokens still belong to the document that the memory holds, (B, S, n); null where all do.</summary>
