@@ -23,7 +23,6 @@ public static class Cli
         };
         if (Console.IsOutputRedirected)
             AnsiConsole.Profile.Width = LogWidth;
-        PeakMemory.ReturnLargeBlocks();
         try
         {
             return await root.Parse(arguments).InvokeAsync(configuration);

@@ -116,6 +116,9 @@ public sealed class InfiniTransformer : nn.Module<Tensor, Tensor>
 /// <summary>Root-mean-square normalisation with a learned scale: x / sqrt(mean(x^2) + 1e-6) * weight.</summary>
 public sealed class RootMeanSquareNorm : nn.Module<Tensor, Tensor>
 {
+    // Made once: an implicitly converted number is a native object that lives until a garbage collection.
+    private static readonly Scalar Epsilon = 1e-6;
+
     private readonly Parameter weight;
 
     public RootMeanSquareNorm(long width) : base(nameof(RootMeanSquareNorm))
@@ -127,7 +130,7 @@ public sealed class RootMeanSquareNorm : nn.Module<Tensor, Tensor>
     public override Tensor forward(Tensor x)
     {
         using var scope = NewDisposeScope();
-        var scale = rsqrt((x * x).mean([-1], keepdim: true) + 1e-6);
+        var scale = rsqrt((x * x).mean([-1], keepdim: true).add_(Epsilon));
         return (x * scale * weight).MoveToOuterDisposeScope();
     }
 }

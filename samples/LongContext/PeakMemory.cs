@@ -1,26 +1,12 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Runtime.InteropServices;
 
 namespace LongContext;
 
 /// <summary>The most memory this process held at once, since the last reset where the system can reset it (Linux), else since its start.</summary>
 public static class PeakMemory
 {
-    private const int MmapThreshold = -3; // M_MMAP_THRESHOLD of malloc.h
     private const string ClearReferences = "/proc/self/clear_refs";
-
-    /// <summary>
-    /// Has the C library give large blocks back to the system when they are freed. By default it soon stops doing so for those that
-    /// come and go, and a long run slowly takes several times the memory it needs, in pieces too small for the next block.
-    /// </summary>
-    public static void ReturnLargeBlocks()
-    {
-        if (OperatingSystem.IsLinux() && NativeLibrary.TryGetExport(NativeLibrary.GetMainProgramHandle(), "mallopt", out var mallopt))
-            Marshal.GetDelegateForFunctionPointer<SetOption>(mallopt)(MmapThreshold, 128 * 1024);
-    }
-
-    private delegate int SetOption(int option, int value);
 
     public static void Reset()
     {

@@ -13,15 +13,15 @@ internal sealed class BlockOutputs(long tokens)
 
     public void Add(long start, Tensor block)
     {
-        if (block.shape[1] == tokens || is_grad_enabled())
+        if (block.size(1) == tokens || is_grad_enabled())
         {
             blocks.Add(block);
             return;
         }
 
-        whole ??= empty([block.shape[0], tokens, block.shape[2]], block.dtype, block.device);
+        whole ??= empty([block.size(0), tokens, block.size(2)], block.dtype, block.device);
         using (block)
-        using (var place = whole.narrow(1, start, block.shape[1]))
+        using (var place = whole.narrow(1, start, block.size(1)))
         {
             place.copy_(block);
         }

@@ -10,14 +10,16 @@ namespace InfiniAttention;
 /// </remarks>
 internal static class BlockSize
 {
-    private const long CpuTokens = 1024;
+    private const long CpuElements = 1 << 19;
+    private const long LeastCpuTokens = 1024;
+    private const long MostCpuTokens = 4096;
     private const long CpuWindow = 4096;
     private const long GpuTokens = 65536;
 
     public static long Segments(InfiniAttentionOptions options, Tensor x)
     {
-        var tokens = options.BlockTokens ?? (x.device_type == DeviceType.CPU ? CpuTokens : GpuTokens);
-        return Math.Max(1, tokens / (x.shape[0] * options.SegmentLength));
+        var tokens = options.BlockTokens ?? (x.device_type == DeviceType.CPU ? Math.Clamp(CpuElements / options.EmbedDim, LeastCpuTokens, MostCpuTokens) : GpuTokens);
+        return Math.Max(1, tokens / (x.size(0) * options.SegmentLength));
     }
 
     /// <summary>Tokens that a stream passes through a whole model at once, a multiple of <paramref name="segmentTokens"/>.</summary>

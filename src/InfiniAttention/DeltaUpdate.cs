@@ -54,7 +54,7 @@ internal static class DeltaUpdate
         var width = sigmaK.size(2);
         var denominator = CompressiveMemory.Product(sigmaK, normalizer.reshape(-1, 1, width)); // (B*S*G, N, 1)
         var empty = denominator == Scalars.Zero;
-        var inverse = denominator.masked_fill(empty, Scalars.One).reciprocal().masked_fill(empty, Scalars.Zero);
-        return (eye(width, width, sigmaK.dtype, sigmaK.device) - sigmaK.transpose(1, 2).bmm(written * inverse)).MoveToOuterDisposeScope();
+        var minusInverse = denominator.masked_fill(empty, Scalars.One).reciprocal().masked_fill(empty, Scalars.Zero).neg_();
+        return sigmaK.transpose(1, 2).bmm(written * minusInverse).add_(eye(width, width, sigmaK.dtype, sigmaK.device)).MoveToOuterDisposeScope();
     }
 }

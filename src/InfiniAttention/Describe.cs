@@ -21,4 +21,7 @@ internal static class Describe
 
     /// <summary>TorchSharp's devices have no value equality; an index of -1 is the first device.</summary>
     public static bool Same(Device a, Device b) => a.type == b.type && Math.Max(a.index, 0) == Math.Max(b.index, 0);
+
+    /// <summary>The same of two tensors; each read of <c>device</c> makes an object.</summary>
+    public static bool SameDevice(Tensor a, Tensor b) => a.device_type == b.device_type && Math.Max(a.device_index, 0) == Math.Max(b.device_index, 0);
 }

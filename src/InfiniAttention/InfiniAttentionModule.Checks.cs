@@ -19,7 +19,7 @@ public sealed partial class InfiniAttentionModule
             throw new ArgumentException($"x has type {x.dtype}; it must be {gate.dtype}, like the layer.", nameof(x));
         }
 
-        if (!Describe.Same(x.device, gate.device))
+        if (!Describe.SameDevice(x, gate))
         {
             throw new ArgumentException($"x is on {x.device}; it must be on {gate.device}, like the layer.", nameof(x));
         }
@@ -48,7 +48,7 @@ public sealed partial class InfiniAttentionModule
             throw new ArgumentException($"state has type {memory.dtype}; it must be {stateType} for an input of type {x.dtype}.", nameof(state));
         }
 
-        if (!Describe.Same(memory.device, x.device))
+        if (!Describe.SameDevice(memory, x))
         {
             throw new ArgumentException($"state is on {memory.device}; it must be on {x.device}, like x: move it with To.", nameof(state));
         }

@@ -106,32 +106,42 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     {
         Check(state, x, info);
         using var scope = NewDisposeScope();
-        var tokens = x.shape[1];
+        var tokens = x.size(1);
         var memory = state is null ? EmptyMemoryOf(x) : new LayerMemory(state.Memory, state.Normalizer, state.Open, state.Position);
-        var blockSegments = BlockSize.Segments(Options, x);
+        var stretches = Stretches(memory.Position, tokens, BlockSize.Segments(Options, x));
         HostHeap.KeepTemporaries();
+
+        // Split, not narrowed: its gradient is one concatenation, where that of every narrow is as long as x.
+        var pieces = stretches.Count == 1 ? [x] : x.split(stretches.Select(stretch => stretch.Length).ToArray(), 1);
         var outputs = new BlockOutputs(tokens);
-        for (long start = 0, length; start < tokens; start += length)
+        var start = 0L;
+        for (var i = 0; i < pieces.Length; i++)
         {
-            var segments = StretchOf(memory.Position, tokens - start, blockSegments, out length);
-            var stretch = length == tokens ? x : x.narrow(1, start, length);
+            var (length, segments) = stretches[i];
             var marks = length == tokens ? info : info?.Narrow(start, length);
-            var isLast = start + length == tokens;
-            outputs.Add(start, Attend(stretch, marks, segments, ref memory, use, length == tokens, isLast));
+            outputs.Add(start, Attend(pieces[i], marks, segments, ref memory, use, length == tokens, isLast: i == pieces.Length - 1));
+            start += length;
         }
 
         return (outputs.Join().MoveToOuterDisposeScope(), use == StateUse.None ? null : memory.ToState(state, use));
     }
 
-    /// <summary>The next tokens to go through at once: the rest of the open segment, whole segments, or the beginning of one.</summary>
-    /// <returns>In how many segments they lie.</returns>
-    private long StretchOf(long position, long remaining, long blockSegments, out long length)
+    /// <summary>
+    /// What tokens from a position on go through at once: first the rest of an open segment, then whole segments, as many as a
+    /// block holds, last the beginning of one. And in how many segments they lie.
+    /// </summary>
+    private List<(long Length, long Segments)> Stretches(long position, long tokens, long blockSegments)
     {
         var n = Options.SegmentLength;
-        var open = position % n;
-        var segments = open == 0 ? Math.Clamp(remaining / n, 1, blockSegments) : 1;
-        length = Math.Min((segments * n) - open, remaining);
-        return segments;
+        var stretches = new List<(long Length, long Segments)>();
+        for (var end = position + tokens; position < end; position += stretches[^1].Length)
+        {
+            var open = position % n;
+            var segments = open == 0 ? Math.Clamp((end - position) / n, 1, blockSegments) : 1;
+            stretches.Add((Math.Min((segments * n) - open, end - position), segments));
+        }
+
+        return stretches;
     }
 
     /// <summary>The layer as in the paper, for tokens of whole segments or of (a part of) one.</summary>
@@ -139,56 +149,59 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     {
         using var scope = NewDisposeScope();
         var stateType = memory.M.dtype;
-        var n = x.shape[1] / segments;
+        var n = x.size(1) / segments;
         var offset = memory.Position % Options.SegmentLength;
 
-        var q = Heads(projections.Query, x, segments, Options.QueriesPerKey);      // (B, S, G, R, n, K)
-        var k = Heads(projections.Key, x, segments, 1).squeeze(3);                 // (B, S, G, n, K)
-        var v = Heads(projections.Value, x, segments, 1).squeeze(3);               // (B, S, G, n, V)
+        var q = QueryHeads(x, segments);                                           // (B, S, G, R, n, K)
+        var k = KeyHeads(projections.Key, x, segments);                            // (B, S, G, n, K)
+        var v = KeyHeads(projections.Value, x, segments);                          // (B, S, G, n, V)
         var (localQ, localK) = rotary is null ? (q, k) : (rotary.Rotate(q, offset), rotary.Rotate(k, offset));
         var tokens = memory.With(new(k, localK, v, SegmentMarks.From(info, segments, stateType)), Options.SegmentLength, use);
 
         // Equation 6: A_dot = softmax(Q K^T / sqrt(K)) V
-        var attended = LocalAttention.Attend(localQ, tokens.LocalKeys, tokens.Values, tokens.Marks, training ? Options.Dropout : 0);
+        var attended = As(LocalAttention.Attend(localQ, tokens.LocalKeys, tokens.Values, tokens.Marks, training ? Options.Dropout : 0), stateType);
 
         // Equations 8 and 9: what is in the memory before each segment, and after the last
         var isWhole = tokens.Length == Options.SegmentLength;
         var isNeeded = segments > 1 || use != StateUse.None || !isLast;
-        var memories = isWhole && isNeeded
+        SegmentMemories? scanned = isWhole && isNeeded
             ? CompressiveMemory.Scan(Options, memory.M, memory.Z, tokens.Keys, tokens.Values, tokens.Marks)
-            : memory.Unchanged();
-        if (isWhole && isNeeded)
+            : null;
+        if (scanned is { } memories)
         {
             SegmentStreamer.Tell(this, tokens, memories, memory.Position);
         }
 
+        // Equations 7 and 10: A_mem = sigma(Q) M / (sigma(Q) z), A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot
         Tensor mixed;
-        if (segments == 1 && memory.Position < Options.SegmentLength && !is_grad_enabled())
+        if (segments == 1 && memory.Position < Options.SegmentLength && (!is_grad_enabled() || !isWholeCall))
         {
-            mixed = WithEmptyMemory(As(attended, stateType));
+            // No segment was written yet. Only a call that goes no further must have the gate in its graph all the same.
+            mixed = WithEmptyMemory(attended);
+        }
+        else if (tokens.Marks.Documents is null && HostRetrieval.Takes(q, memory.M, memory.Z))
+        {
+            mixed = HostRetrieval.Mix(q, memory.M, memory.Z, gate, Options.EmptyMemory, attended);
         }
         else
         {
-            // Equation 7: A_mem = sigma(Q) M / (sigma(Q) z)
-            var (numerator, denominator) = CompressiveMemory.Retrieve(q, memories.Before, memories.NormalizerBefore);
-
-            // Equation 10: A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot
-            mixed = Mix(As(attended, stateType), numerator, denominator, tokens.Marks.SeesMemory(n));
+            var retrieved = CompressiveMemory.Retrieve(q, scanned?.Before ?? memory.M.unsqueeze(1), scanned?.NormalizerBefore ?? memory.Z.unsqueeze(1));
+            mixed = Mix(attended, retrieved, tokens.Marks.SeesMemory(n));
         }
 
         var output = projections.Output(Merge(As(mixed, x.dtype)));
-        memory = memory.After(tokens, memories, n * segments, isWhole, use, isWholeCall);
+        memory = memory.After(tokens, scanned, n * segments, isWhole, use, isWholeCall);
         return output.MoveToOuterDisposeScope();
     }
 
     /// <summary>Equation 10. A query that finds nothing in memory takes A_dot alone, or counts A_mem as 0, as the options say.</summary>
     /// <param name="attended">A_dot, (B, S, G, R, n, V)</param>
-    /// <param name="numerator">sigma(Q) M, (B, S, G, R, n, V)</param>
-    /// <param name="denominator">sigma(Q) z, (B, S, G, R, n, 1)</param>
+    /// <param name="retrieved">sigma(Q) M, (B, S, G, R, n, V), and sigma(Q) z, (B, S, G, R, n, 1)</param>
     /// <param name="seesMemory">(B, S, n) bool: false after a document start; null for all true.</param>
-    private Tensor Mix(Tensor attended, Tensor numerator, Tensor denominator, Tensor? seesMemory)
+    private Tensor Mix(Tensor attended, (Tensor Numerator, Tensor Denominator) retrieved, Tensor? seesMemory)
     {
         using var scope = NewDisposeScope();
+        var (numerator, denominator) = retrieved;
         var found = denominator > Scalars.Zero;
         if (seesMemory is not null)
         {
@@ -209,25 +222,46 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     /// <summary>sigmoid(beta), (G, R, 1, 1).</summary>
     private Tensor GateShare(ScalarType type) => As(gate, type).sigmoid().view(Options.KeyValueHeads, Options.QueriesPerKey, 1, 1);
 
-    /// <summary>The heads of x (B, S*n, D), projected to (B, S*n, G*R*W), as (B, S, G, R, n, W): a view, no copy.</summary>
-    private Tensor Heads(Func<Tensor, Tensor> projection, Tensor x, long segments, long queriesPerKey)
+    /// <summary>The query heads of x (B, S*n, D), (B, S, G, R, n, K): a view of the projection, no copy.</summary>
+    private Tensor QueryHeads(Tensor x, long segments)
     {
-        using var scope = NewDisposeScope();
-        var (batch, n) = (x.shape[0], x.shape[1] / segments);
-        return projection(x)
-            .view(batch, segments, n, Options.KeyValueHeads, queriesPerKey, -1)
-            .permute(0, 1, 3, 4, 2, 5).MoveToOuterDisposeScope();
+        using var projected = projections.Query(x);
+        var (batch, n) = (x.size(0), x.size(1) / segments);
+        if (n == 1)
+        {
+            return projected.view(batch, segments, Options.KeyValueHeads, Options.QueriesPerKey, 1, -1);
+        }
+
+        using var heads = projected.view(batch, segments, n, Options.KeyValueHeads, Options.QueriesPerKey, -1);
+        return heads.permute(0, 1, 3, 4, 2, 5);
+    }
+
+    /// <summary>The key or value heads of x (B, S*n, D), (B, S, G, n, W): a view of the projection, no copy.</summary>
+    private Tensor KeyHeads(Func<Tensor, Tensor> projection, Tensor x, long segments)
+    {
+        using var projected = projection(x);
+        var (batch, n) = (x.size(0), x.size(1) / segments);
+        if (n == 1)
+        {
+            return projected.view(batch, segments, Options.KeyValueHeads, 1, -1);
+        }
+
+        using var heads = projected.view(batch, segments, n, Options.KeyValueHeads, -1);
+        return heads.transpose(2, 3);
     }
 
     /// <summary>(B, S, G, R, n, V) -> (B, S*n, H*V): a view where fused attention left the heads of a token side by side.</summary>
-    private static Tensor Merge(Tensor heads) => heads
-        .permute(0, 1, 4, 2, 3, 5).reshape(heads.size(0), heads.size(1) * heads.size(4), -1);
+    private static Tensor Merge(Tensor heads)
+    {
+        var (batch, segments, _, _, n, _) = Describe.SixDimensions(heads);
+        return (n == 1 ? heads : heads.permute(0, 1, 4, 2, 3, 5)).reshape(batch, segments * n, -1);
+    }
 
     private static Tensor As(Tensor tensor, ScalarType type) => CompressiveMemory.As(tensor, type);
 
     private LayerMemory EmptyMemoryOf(Tensor x)
     {
-        var (batch, type) = (x.shape[0], x.dtype == ScalarType.Float64 ? ScalarType.Float64 : ScalarType.Float32);
+        var (batch, type) = (x.size(0), x.dtype == ScalarType.Float64 ? ScalarType.Float64 : ScalarType.Float32);
         return new(
             zeros([batch, Options.KeyValueHeads, Options.KeyWidth, Options.ValueWidth], type, x.device),
             zeros([batch, Options.KeyValueHeads, Options.KeyWidth], type, x.device),

@@ -29,14 +29,12 @@ internal readonly record struct LayerMemory(Tensor M, Tensor Z, SegmentTokens? O
         return Open is null or { Length: 0 } ? tokens : Open.Append(tokens);
     }
 
-    /// <summary>The memory as it is, for tokens that complete no segment.</summary>
-    public SegmentMemories Unchanged() => new(M.unsqueeze(1), Z.unsqueeze(1), M, Z);
-
     /// <summary>
-    /// The memory after a stretch of tokens. Buffers of an open segment that became whole are kept for the next only where
-    /// the stretch is all of its call: a later stretch would overwrite what the state before still holds.
+    /// The memory after a stretch of tokens, scanned where they complete a segment. Buffers of an open segment that became whole
+    /// are kept for the next only where the stretch is all of its call: a later stretch would overwrite what the state before
+    /// still holds.
     /// </summary>
-    public LayerMemory After(SegmentTokens tokens, SegmentMemories memories, long count, bool isWhole, StateUse use, bool isWholeCall)
+    public LayerMemory After(SegmentTokens tokens, SegmentMemories? scanned, long count, bool isWhole, StateUse use, bool isWholeCall)
     {
         SegmentTokens? open = tokens;
         if (isWhole)
@@ -45,12 +43,7 @@ internal readonly record struct LayerMemory(Tensor M, Tensor Z, SegmentTokens? O
             open = keepsBuffers ? (Position % tokens.Length == 0 ? Open : tokens.Emptied()) : null;
         }
 
-        if (!ReferenceEquals(memories.After, M))
-        {
-            memories.After.MoveToOuterDisposeScope();
-            memories.NormalizerAfter.MoveToOuterDisposeScope();
-        }
-
+        var (m, z) = scanned is { } memories ? (memories.After.MoveToOuterDisposeScope(), memories.NormalizerAfter.MoveToOuterDisposeScope()) : (M, Z);
         foreach (var tensor in open is null || ReferenceEquals(open, Open) ? [] : open.Tensors)
         {
             if (Open is null || !Describe.Holds(Open.Tensors, tensor))
@@ -59,7 +52,7 @@ internal readonly record struct LayerMemory(Tensor M, Tensor Z, SegmentTokens? O
             }
         }
 
-        return new(memories.After, memories.NormalizerAfter, open, Position + count);
+        return new(m, z, open, Position + count);
     }
 
     /// <summary>The state after a call that began at <paramref name="before"/>.</summary>

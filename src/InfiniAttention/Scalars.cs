@@ -17,12 +17,9 @@ internal static class Scalars
     /// <summary>From which number down an additive mask hides a key.</summary>
     public static readonly Scalar Hidden = -10000.0;
 
-    /// <summary>Just below 0, and exp of it is 1.</summary>
-    public static readonly Scalar BelowZero = -1e-30;
-
     /// <summary>Lower limits of the feature map's exponent.</summary>
-    public static readonly Scalar FloorFloat32 = -16.0;
+    public static readonly Scalar FloorFloat32 = CompressiveMemory.FloorFloat32;
 
     /// <inheritdoc cref="FloorFloat32"/>
-    public static readonly Scalar FloorFloat64 = -80.0;
+    public static readonly Scalar FloorFloat64 = CompressiveMemory.FloorFloat64;
 }

@@ -84,9 +84,13 @@ public sealed partial class SegmentStreamer : IDisposable
         CheckInput(input, info);
         return states.Atomically(() =>
         {
+            if (NextWindow(input.size(1)) == input.size(1))
+            {
+                return RunWindow(input, info, 0, input.size(1));
+            }
+
             using var scope = NewDisposeScope();
-            var outputs = RunWindows(input, info, null).ToList();
-            return (outputs.Count == 1 ? outputs[0] : cat(outputs, 1)).MoveToOuterDisposeScope();
+            return cat([.. RunWindows(input, info, null)], 1).MoveToOuterDisposeScope();
         });
     }
 
@@ -108,7 +112,7 @@ public sealed partial class SegmentStreamer : IDisposable
             foreach (var output in RunWindows(input, info, progress))
             {
                 last?.Dispose();
-                last = output.narrow(1, output.shape[1] - 1, 1).clone();
+                last = output.narrow(1, output.size(1) - 1, 1).clone();
                 output.Dispose();
             }
 
@@ -160,9 +164,9 @@ public sealed partial class SegmentStreamer : IDisposable
         CheckInput(input, info);
         ArgumentNullException.ThrowIfNull(target);
         ArgumentNullException.ThrowIfNull(loss);
-        if (target.dim() < 2 || target.shape[0] != input.shape[0] || target.shape[1] != input.shape[1])
+        if (target.dim() < 2 || target.size(0) != input.size(0) || target.size(1) != input.size(1))
         {
-            throw new ArgumentException($"target has shape {Describe.Shape(target)}; it must begin with (B, T) = ({input.shape[0]}, {input.shape[1]}), like the input.", nameof(target));
+            throw new ArgumentException($"target has shape {Describe.Shape(target)}; it must begin with (B, T) = ({input.size(0)}, {input.size(1)}), like the input.", nameof(target));
         }
 
         if (input.requires_grad || info?.WriteWeights?.requires_grad == true)
@@ -278,10 +282,10 @@ public sealed partial class SegmentStreamer : IDisposable
         var position = Position;
         using var activation = new Activation(this, info) { Reuse = reuse };
         var output = ((nn.Module<Tensor, Tensor>)model).call(input);
-        states.RequireAdvance(position, input.shape[1]);
-        if (output.dim() < 2 || output.shape[1] != input.shape[1])
+        states.RequireAdvance(position, input.size(1));
+        if (output.dim() < 2 || output.size(1) != input.size(1))
         {
-            throw new InvalidOperationException($"The model made an output of shape {Describe.Shape(output)} from {input.shape[1]} tokens; a stream needs one output a token, (B, T, …).");
+            throw new InvalidOperationException($"The model made an output of shape {Describe.Shape(output)} from {input.size(1)} tokens; a stream needs one output a token, (B, T, …).");
         }
 
         return output;
@@ -292,7 +296,7 @@ public sealed partial class SegmentStreamer : IDisposable
 
     private IEnumerable<Tensor> RunWindows(Tensor input, TokenInfo? info, IProgress<long>? progress, bool areAtomic = false)
     {
-        var tokens = input.shape[1];
+        var tokens = input.size(1);
         for (long start = 0, length; start < tokens; start += length)
         {
             CheckUsable();
@@ -307,7 +311,7 @@ public sealed partial class SegmentStreamer : IDisposable
     private Tensor RunWindow(Tensor input, TokenInfo? info, long start, long length)
     {
         // In place only where nothing but this call could still need the open segment as it was.
-        var isWhole = length == input.shape[1];
+        var isWhole = length == input.size(1);
         using var scope = NewDisposeScope();
         return RunModel(isWhole ? input : input.narrow(1, start, length), isWhole ? info : info?.Narrow(start, length), isWhole).MoveToOuterDisposeScope();
     }
@@ -327,22 +331,22 @@ public sealed partial class SegmentStreamer : IDisposable
             throw new InvalidOperationException($"The model, a {model.GetType().Name}, is no Module<Tensor, Tensor>: call it yourself inside Activate.");
         }
 
-        if (input.dim() < 2 || input.shape[0] < 1 || input.shape[1] < 1)
+        if (input.dim() < 2 || input.size(0) < 1 || input.size(1) < 1)
         {
             throw new ArgumentException($"input has shape {Describe.Shape(input)}; it must be (B, T, …) with at least one row and one token.", nameof(input));
         }
 
-        if (states.Batch is { } batch && input.shape[0] != batch)
+        if (states.Batch is { } batch && input.size(0) != batch)
         {
-            throw new ArgumentException($"input has {input.shape[0]} rows; the stream has {batch}: Reset it, or change its rows with SelectRows.", nameof(input));
+            throw new ArgumentException($"input has {input.size(0)} rows; the stream has {batch}: Reset it, or change its rows with SelectRows.", nameof(input));
         }
 
-        if (!Describe.Same(input.device, Device))
+        if (!Describe.SameDevice(input, states.Layers[0].Layer.Gate))
         {
             throw new ArgumentException($"input is on {input.device}; it must be on {Device}, like the model.", nameof(input));
         }
 
-        info?.Validate(input.shape[0], input.shape[1], input.device);
+        info?.Validate(input.size(0), input.size(1), input.device);
     }
 
     private void CheckUsable()

@@ -37,10 +37,13 @@ internal static class JobProcess
         var (program, first) = Environment.ProcessPath is { } path && Path.GetFileNameWithoutExtension(path) != "dotnet"
             ? (path, Array.Empty<string>())
             : ("dotnet", [typeof(JobProcess).Assembly.Location]);
-        using var process = Process.Start(new ProcessStartInfo(program, [.. first, Command, workload.ToString(), $"{tokens}", "--device", device])
-        {
-            RedirectStandardOutput = true,
-        })!;
+        var start = new ProcessStartInfo(program, [.. first, Command, workload.ToString(), $"{tokens}", "--device", device]) { RedirectStandardOutput = true };
+
+        // What grows with the age of a process and not with its stream stays out of its peak: garbage, which .NET otherwise lets
+        // grow to the size of the processor's cache, and code that is compiled again.
+        start.Environment["DOTNET_GCgen0size"] = "0x400000";
+        start.Environment["DOTNET_TieredCompilation"] = "0";
+        using var process = Process.Start(start)!;
         var output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
         if (process.ExitCode != 0)

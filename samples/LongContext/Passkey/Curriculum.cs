@@ -9,8 +9,8 @@ public sealed record Stage(SampleSettings Samples, double PassAccuracy);
 /// </summary>
 public static class Curriculum
 {
-    public const int WarmUpSteps = 50, DecaySteps = 1000, LeastStepsInStage = 60, LeastStepsInLastStage = 300, MostStepsInLastStage = 800;
-    private const double Smoothing = 0.97, FinalRate = 0.05;
+    public const int WarmUpSteps = 50, DecaySteps = 1800, LeastStepsInStage = 60, LeastStepsInLastStage = 600, MostStepsInLastStage = 1000;
+    private const double Smoothing = 0.97, FinalRate = 0.02;
 
     public static IReadOnlyList<Stage> Stages { get; } =
     [

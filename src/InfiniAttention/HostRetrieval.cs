@@ -1,0 +1,130 @@
+using System.Numerics;
+using System.Runtime.InteropServices;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>
+/// Equations 7 and 10 for one query of each head on a CPU, in one pass over M. The arithmetic of a one-token step is small; as
+/// operators of their own its twenty parts would cost more than projections and local attention together.
+/// </summary>
+/// <remarks>B batch, G key/value heads, R query heads of each, K key width, V value width.</remarks>
+internal static class HostRetrieval
+{
+    /// <summary>The most elements of M, counted once for each query, that one thread reads sooner than operators are called.</summary>
+    private const long MostElements = 1 << 17;
+
+    /// <summary>Whether this is a case for it: one token, no gradient wanted, on a CPU, little to compute, and tensors without gaps.</summary>
+    /// <param name="q">(B, S, G, R, n, K)</param>
+    /// <param name="memory">M, (B, G, K, V)</param>
+    /// <param name="normalizer">z, (B, G, K)</param>
+    public static bool Takes(Tensor q, Tensor memory, Tensor normalizer) =>
+        !is_grad_enabled() && q.size(1) == 1 && q.size(4) == 1 && memory.device_type == DeviceType.CPU && q.dtype == memory.dtype
+        && memory.numel() * q.size(3) <= MostElements
+        && q.is_contiguous() && memory.is_contiguous() && normalizer.is_contiguous();
+
+    /// <summary>A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot, with A_mem = sigma(q) M / (sigma(q) z).</summary>
+    /// <param name="q">(B, 1, G, R, 1, K)</param>
+    /// <param name="memory">M, (B, G, K, V)</param>
+    /// <param name="normalizer">z, (B, G, K)</param>
+    /// <param name="gate">beta, (G*R)</param>
+    /// <param name="emptyMemory">What a query that finds nothing takes.</param>
+    /// <param name="attended">A_dot, (B, 1, G, R, 1, V)</param>
+    /// <returns>(B, 1, G, R, 1, V)</returns>
+    public static Tensor Mix(Tensor q, Tensor memory, Tensor normalizer, Tensor gate, EmptyMemory emptyMemory, Tensor attended)
+    {
+        var mixed = attended.contiguous();
+        if (mixed.dtype == ScalarType.Float64)
+        {
+            Mix<double>(q, memory, normalizer, gate, emptyMemory, mixed, CompressiveMemory.FloorFloat64);
+        }
+        else
+        {
+            Mix<float>(q, memory, normalizer, gate, emptyMemory, mixed, CompressiveMemory.FloorFloat32);
+        }
+
+        return mixed;
+    }
+
+    private static void Mix<T>(Tensor q, Tensor memory, Tensor normalizer, Tensor gate, EmptyMemory emptyMemory, Tensor mixed, T floor)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        var (width, valueWidth, queriesPerKey) = ((int)memory.size(2), (int)memory.size(3), (int)q.size(3));
+        ReadOnlySpan<T> queries = Elements<T>(q), m = Elements<T>(memory), z = Elements<T>(normalizer), beta = Elements<T>(gate);
+        var outputs = Elements<T>(mixed);
+        Span<T> sigma = new T[width];
+        for (var i = 0; i < queries.Length / width; i++)
+        {
+            var head = i / queriesPerKey; // of B*G
+            var query = queries.Slice(i * width, width);
+            for (var k = 0; k < width; k++)
+            {
+                sigma[k] = T.Max(query[k], T.Zero) + T.Exp(T.Clamp(query[k], floor, T.Zero));
+            }
+
+            var denominator = Dot(sigma, z.Slice(head * width, width));
+            var share = T.One / (T.One + T.Exp(-beta[i % beta.Length]));
+            var isFound = denominator > T.Zero;
+            var output = outputs.Slice(i * valueWidth, valueWidth);
+            Scale(output, T.One - (isFound || emptyMemory == EmptyMemory.Gated ? share : T.Zero));
+            if (isFound)
+            {
+                var matrix = m.Slice(head * width * valueWidth, width * valueWidth);
+                for (var k = 0; k < width; k++)
+                {
+                    AddScaled(output, matrix.Slice(k * valueWidth, valueWidth), sigma[k] * share / denominator);
+                }
+            }
+        }
+    }
+
+    private static Span<T> Elements<T>(Tensor tensor)
+        where T : struct => MemoryMarshal.Cast<byte, T>(tensor.bytes);
+
+    private static T Dot<T>(ReadOnlySpan<T> a, ReadOnlySpan<T> b)
+        where T : unmanaged, INumber<T>
+    {
+        ReadOnlySpan<Vector<T>> vectorsA = MemoryMarshal.Cast<T, Vector<T>>(a), vectorsB = MemoryMarshal.Cast<T, Vector<T>>(b);
+        var sums = Vector<T>.Zero;
+        for (var i = 0; i < vectorsA.Length; i++)
+        {
+            sums += vectorsA[i] * vectorsB[i];
+        }
+
+        var sum = Vector.Sum(sums);
+        for (var i = vectorsA.Length * Vector<T>.Count; i < a.Length; i++)
+        {
+            sum += a[i] * b[i];
+        }
+
+        return sum;
+    }
+
+    private static void Scale<T>(Span<T> target, T factor)
+        where T : unmanaged, INumber<T>
+    {
+        foreach (ref var element in target)
+        {
+            element *= factor;
+        }
+    }
+
+    /// <summary>target += factor * row</summary>
+    private static void AddScaled<T>(Span<T> target, ReadOnlySpan<T> row, T factor)
+        where T : unmanaged, INumber<T>
+    {
+        var targets = MemoryMarshal.Cast<T, Vector<T>>(target);
+        var rows = MemoryMarshal.Cast<T, Vector<T>>(row);
+        var factors = new Vector<T>(factor);
+        for (var i = 0; i < rows.Length; i++)
+        {
+            targets[i] += factors * rows[i];
+        }
+
+        for (var i = rows.Length * Vector<T>.Count; i < row.Length; i++)
+        {
+            target[i] += factor * row[i];
+        }
+    }
+}
