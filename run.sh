@@ -7,4 +7,5 @@ find_dotnet
 choose_source
 build "$root/samples/LongContext/LongContext.csproj"
 (( $# )) || set -- passkey eval
+export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-1} # one heap for all threads: what one frees is there for another, and memory stays level
 exec dotnet "$built" "$@"
