@@ -28,7 +28,7 @@ public static class AdaptCommand
         {
             rule, seed, plainSteps, steps, longest, svg,
         };
-        command.SetAction((arguments, cancellation) =>
+        command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C is heard only once the action has returned its task
         {
             var settings = new AdaptSettings
             {
@@ -41,8 +41,8 @@ public static class AdaptCommand
             if (length < 2 * settings.Window || length > 1 << 20)
                 throw new InputException($"--longest is {length}; it must be from {2 * settings.Window} to {TokenCount.Format(1 << 20)} tokens.");
             Run(settings, (int)length, arguments.GetValue(svg), cancellation);
-            return Task.FromResult(cancellation.IsCancellationRequested ? Cli.Interrupted : Cli.Success);
-        });
+            return cancellation.IsCancellationRequested ? Cli.Interrupted : Cli.Success;
+        }));
         return command;
     }
 
