@@ -31,6 +31,9 @@ internal static class JobProcess
 
     private const long WarmUpTokens = 4 * Setting.Kilo;
 
+    /// <summary>After so many a process has all the memory that a stream of any length takes; before, its heap still finds its size.</summary>
+    private const long StreamWarmUpTokens = 64 * Setting.Kilo;
+
     /// <summary>Runs the job in a process of its own.</summary>
     public static JobResult Start(Workload workload, long tokens, string device)
     {
@@ -41,7 +44,7 @@ internal static class JobProcess
 
         // What grows with the age of a process and not with its stream stays out of its peak: garbage, which .NET otherwise lets
         // grow to the size of the processor's cache, and code that is compiled again.
-        start.Environment["DOTNET_GCgen0size"] = "0x400000";
+        start.Environment["DOTNET_GCgen0size"] = "0x100000";
         start.Environment["DOTNET_TieredCompilation"] = "0";
         using var process = Process.Start(start)!;
         var output = process.StandardOutput.ReadToEnd();
@@ -62,7 +65,7 @@ internal static class JobProcess
         using var scope = NewDisposeScope();
         var clock = new Stopclock(device, TimeSpan.Zero, 1);
         var work = Prepare(workload, tokens, device);
-        clock.Time(() => work(Math.Min(tokens, WarmUpTokens)));
+        clock.Time(() => work(Math.Min(tokens, workload == Workload.Stream ? StreamWarmUpTokens : WarmUpTokens)));
         var seconds = clock.Time(() => work(tokens));
         using var self = Process.GetCurrentProcess();
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{seconds:R} {self.PeakWorkingSet64}"));
