@@ -23,7 +23,7 @@ public class CurriculumTests
         Assert.All(stages.GroupBy(stage => stage), stage => Assert.InRange(stage.Count(), Curriculum.LeastStepsInStage - 1, int.MaxValue));
         Assert.Equal(1.0 / Curriculum.WarmUpSteps, rates[0], 12);
         Assert.Equal(1, rates.Max());
-        Assert.Equal(0.05, rates[^1], 12);
+        Assert.Equal(Curriculum.FinalRate, rates[^1], 12);
         Assert.Equal(standing.DecayFrom + Curriculum.DecaySteps, standing.Step);
     }
 

@@ -10,7 +10,8 @@ public sealed record Stage(SampleSettings Samples, double PassAccuracy);
 public static class Curriculum
 {
     public const int WarmUpSteps = 50, DecaySteps = 1800, LeastStepsInStage = 60, LeastStepsInLastStage = 600, MostStepsInLastStage = 1000;
-    private const double Smoothing = 0.97, FinalRate = 0.02;
+    public const double FinalRate = 0.02;
+    private const double Smoothing = 0.97;
 
     public static IReadOnlyList<Stage> Stages { get; } =
     [
