@@ -88,7 +88,7 @@ internal static class CompressiveMemory
     {
         using var scope = NewDisposeScope();
         var (batch, segments, heads, n) = (k.size(0), k.size(1), k.size(2), k.size(3));
-        var sigmaK = FeatureMapOfHeads(k.unsqueeze(3), memory.dtype);                        // (B*S*G, N, K)
+        var sigmaK = FeatureMapOfHeads(k.unsqueeze(3), memory.dtype);                          // (B*S*G, N, K)
         var values = As(v, memory.dtype).reshape(batch * segments * heads, n, -1);             // (B*S*G, N, V)
         var written = marks.Writes(memory.dtype) is { } writes
             ? sigmaK * writes.unsqueeze(2).expand(batch, segments, heads, n).reshape(-1, n, 1)

@@ -152,9 +152,10 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
         var n = x.size(1) / segments;
         var offset = memory.Position % Options.SegmentLength;
 
-        var q = QueryHeads(x, segments);                                           // (B, S, G, R, n, K)
-        var k = KeyHeads(projections.Key, x, segments);                            // (B, S, G, n, K)
-        var v = KeyHeads(projections.Value, x, segments);                          // (B, S, G, n, V)
+        var (keyHeads, queriesPerKey) = (Options.KeyValueHeads, Options.QueriesPerKey);
+        var q = Heads(projections.Query, x, segments, keyHeads, queriesPerKey);    // (B, S, G, R, n, K)
+        var k = Heads(projections.Key, x, segments, keyHeads);                     // (B, S, G, n, K)
+        var v = Heads(projections.Value, x, segments, keyHeads);                   // (B, S, G, n, V)
         var (localQ, localK) = rotary is null ? (q, k) : (rotary.Rotate(q, offset), rotary.Rotate(k, offset));
         var tokens = memory.With(new(k, localK, v, SegmentMarks.From(info, segments, stateType)), Options.SegmentLength, use);
 
@@ -222,32 +223,21 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     /// <summary>sigmoid(beta), (G, R, 1, 1).</summary>
     private Tensor GateShare(ScalarType type) => As(gate, type).sigmoid().view(Options.KeyValueHeads, Options.QueriesPerKey, 1, 1);
 
-    /// <summary>The query heads of x (B, S*n, D), (B, S, G, R, n, K): a view of the projection, no copy.</summary>
-    private Tensor QueryHeads(Tensor x, long segments)
-    {
-        using var projected = projections.Query(x);
-        var (batch, n) = (x.size(0), x.size(1) / segments);
-        if (n == 1)
-        {
-            return projected.view(batch, segments, Options.KeyValueHeads, Options.QueriesPerKey, 1, -1);
-        }
-
-        using var heads = projected.view(batch, segments, n, Options.KeyValueHeads, Options.QueriesPerKey, -1);
-        return heads.permute(0, 1, 3, 4, 2, 5);
-    }
-
-    /// <summary>The key or value heads of x (B, S*n, D), (B, S, G, n, W): a view of the projection, no copy.</summary>
-    private Tensor KeyHeads(Func<Tensor, Tensor> projection, Tensor x, long segments)
+    /// <summary>
+    /// The heads of x (B, S*n, D): a view of the projection, no copy. (B, S, G, R, n, W) for <paramref name="heads"/> G and R,
+    /// (B, S, G, n, W) for G alone.
+    /// </summary>
+    private static Tensor Heads(Func<Tensor, Tensor> projection, Tensor x, long segments, params long[] heads)
     {
         using var projected = projection(x);
         var (batch, n) = (x.size(0), x.size(1) / segments);
         if (n == 1)
         {
-            return projected.view(batch, segments, Options.KeyValueHeads, 1, -1);
+            return projected.view([batch, segments, .. heads, 1, -1]);
         }
 
-        using var heads = projected.view(batch, segments, n, Options.KeyValueHeads, -1);
-        return heads.transpose(2, 3);
+        using var tokens = projected.view([batch, segments, n, .. heads, -1]);
+        return heads.Length == 1 ? tokens.transpose(2, 3) : tokens.permute(0, 1, 3, 4, 2, 5);
     }
 
     /// <summary>(B, S, G, R, n, V) -> (B, S*n, H*V): a view where fused attention left the heads of a token side by side.</summary>
