@@ -31,6 +31,21 @@ public class TrainingSamplesTests
     }
 
     [Fact]
+    public void A_key_whose_answer_is_cut_by_a_boundary_has_no_digit_twice()
+    {
+        var cut = 0;
+        for (var seed = 0; seed < 300; seed++)
+        {
+            var batch = new TrainingSamples(Segment, 4096, []).Draw(new Random(seed), Everything, longest: false);
+            if (batch.Length % Segment is < 2 or > PasskeyPrompt.KeyDigits)
+                continue;
+            cut++;
+            Assert.All(Rows(batch), text => Assert.Equal(PasskeyPrompt.KeyDigits, text[^PasskeyPrompt.KeyDigits..].Distinct().Count()));
+        }
+        Assert.InRange(cut, 5, 60);
+    }
+
+    [Fact]
     public void Only_segments_without_the_key_are_weighted_and_all_of_them_alike()
     {
         var weighted = 0;

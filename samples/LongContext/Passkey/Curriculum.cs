@@ -9,7 +9,7 @@ public sealed record Stage(SampleSettings Samples, double PassAccuracy);
 /// </summary>
 public static class Curriculum
 {
-    public const int WarmUpSteps = 50, DecaySteps = 1800, LeastStepsInStage = 60, LeastStepsInLastStage = 600, MostStepsInLastStage = 1000;
+    public const int WarmUpSteps = 50, DecaySteps = 2400, LeastStepsInStage = 60, LeastStepsInLastStage = 600, MostStepsInLastStage = 1000;
     public const double FinalRate = 0.02;
     private const double Smoothing = 0.97;
 

@@ -34,7 +34,7 @@ public sealed record SampleSettings
 public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnlyList<Haystack> books)
 {
     /// <summary>The most segments of a batch that is not one of the longest: weighted filler teaches length at less cost than length does.</summary>
-    private const int UsualSegments = 16;
+    private const int UsualSegments = 6;
 
     private const double NearQuestion = 0.1, AcrossBoundary = 0.4, NearStart = 0.1;
 
@@ -71,7 +71,7 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
         var withInstruction = tokens.Length >= ShortestWithInstruction;
         var filler = (int)PasskeyPrompt.FillerTokens(promptLength, withInstruction);
         var instruction = withInstruction ? PasskeyPrompt.Instruction.Length : 0;
-        var key = Key(random);
+        var key = IsAnswerCut(tokens.Length) ? KeyOfDifferentDigits(random) : Key(random);
         var (haystack, start) = Filler(random, settings, filler);
         var prompt = new PasskeyPrompt(key, promptLength, Before(random, settings, instruction, filler), haystack, start, withInstruction);
         prompt.CopyTo(tokens[..promptLength], 0);
@@ -99,6 +99,19 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
             return random.Next(100_000).ToString("D5");
         var digits = random.Next(1000).ToString("D3");
         return string.Concat(Enumerable.Range(0, PasskeyPrompt.KeyDigits).Select(_ => digits[random.Next(digits.Length)]));
+    }
+
+    /// <summary>
+    /// Whether a digit that is read, not only answered, begins a segment: it is then without its context, and a key in which it
+    /// comes twice cannot be told. Asked for one, the model would learn to guess.
+    /// </summary>
+    private bool IsAnswerCut(int length) => length % segmentLength is >= 2 and <= PasskeyPrompt.KeyDigits;
+
+    private static string KeyOfDifferentDigits(Random random)
+    {
+        var digits = "0123456789".ToCharArray();
+        random.Shuffle(digits);
+        return new string(digits, 0, PasskeyPrompt.KeyDigits);
     }
 
     /// <summary>How much of the filler comes before the key.</summary>
