@@ -22,11 +22,14 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
         }
 
         return new(
-            info.KeyPaddingMask is null ? null : Cut(info.KeyPaddingMask),
+            info.KeyPaddingMask is null ? null : Own(Cut(info.KeyPaddingMask)),
             info.DocumentStarts is null ? null : Cut(info.DocumentStarts).cumsum(-1, int64),
-            info.WriteWeights is null ? null : Cut(info.WriteWeights).to(stateType));
+            info.WriteWeights is null ? null : Own(Cut(info.WriteWeights)).to(stateType));
 
         Tensor Cut(Tensor tensor) => tensor.view(tensor.shape[0], segments, -1);
+
+        // A single segment may stay open: what it holds must not change with the caller's tensor.
+        Tensor Own(Tensor tensor) => segments == 1 ? tensor.clone() : tensor;
     }
 
     /// <summary>These marks, of <paramref name="length"/> tokens, followed by those of <paramref name="added"/> tokens of the same segment.</summary>

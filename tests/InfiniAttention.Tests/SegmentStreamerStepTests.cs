@@ -36,6 +36,26 @@ public class SegmentStreamerStepTests(ITestOutputHelper output)
     }
 
     [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void What_the_caller_does_with_his_mask_and_weights_afterwards_changes_nothing(bool gradients)
+    {
+        using var scope = NewDisposeScope();
+        using var mode = set_grad_enabled(gradients);
+        var layer = new InfiniAttentionModule(new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 });
+        using SegmentStreamer reused = new(layer), fresh = new(layer);
+        var (mask, weights) = (ones(1, 1, @bool), full([1, 1], 0.25f));
+        for (int token = 0; token < 9; token++)
+        {
+            var x = randn(1, 1, 8);
+            mask.fill_(token % 3 == 0);
+            weights.fill_(token / 8.0);
+            Tensor expected = fresh.Forward(x, new TokenInfo(mask.clone(), WriteWeights: weights.clone()));
+            Difference.Close(expected, reused.Forward(x, new TokenInfo(mask, WriteWeights: weights)), 0, $"token {token}");
+        }
+    }
+
+    [Theory]
     [MemberData(nameof(RulesAndRotary))]
     public void The_state_has_one_size_from_the_first_token_on(MemoryUpdate update, bool rotary)
     {
