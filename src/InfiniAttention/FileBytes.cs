@@ -5,7 +5,7 @@ namespace InfiniAttention;
 /// <summary>All bytes of a stream, in chunks, because no array holds more than 2 GiB and a saved stream may.</summary>
 internal sealed class FileBytes
 {
-    private const int ChunkBytes = 1 << 26;
+    public const int ChunkBytes = 1 << 26;
 
     private readonly List<byte[]> chunks = []; // all of ChunkBytes but the last
 

@@ -65,7 +65,10 @@ internal static class StreamFile
         hash.AppendData(header);
         foreach (var (_, tensor) in tensors)
         {
-            hash.AppendData(tensor.bytes);
+            foreach (var piece in Pieces(tensor))
+            {
+                hash.AppendData(piece.bytes);
+            }
         }
 
         var checksum = Encoding.ASCII.GetBytes(Convert.ToHexString(hash.GetHashAndReset()));
@@ -74,7 +77,10 @@ internal static class StreamFile
         stream.Write(header);
         foreach (var (_, tensor) in tensors)
         {
-            stream.Write(tensor.bytes);
+            foreach (var piece in Pieces(tensor))
+            {
+                stream.Write(piece.bytes);
+            }
         }
     }
 
@@ -252,9 +258,27 @@ internal static class StreamFile
         var shape = entry.GetProperty("shape").EnumerateArray().Select(size => size.GetInt64()).ToArray();
         var type = TypeNames.Single(candidate => candidate.Name == entry.GetProperty("dtype").GetString()).Type;
         var tensor = empty(shape, type, CPU);
-        var (start, end) = (entry.GetProperty("data_offsets")[0].GetInt64(), entry.GetProperty("data_offsets")[1].GetInt64());
-        tensor.bytes = file.Copy(dataStart + start, (int)(end - start));
+        var start = dataStart + entry.GetProperty("data_offsets")[0].GetInt64();
+        foreach (var piece in Pieces(tensor))
+        {
+            var size = piece.NumberOfElements * piece.ElementSize;
+            piece.bytes = file.Copy(start, (int)size);
+            start += size;
+        }
+
         return tensor;
+    }
+
+    /// <summary>The numbers of a contiguous tensor, piece by piece: no span holds more than 2 GiB, and a tensor may.</summary>
+    private static IEnumerable<Tensor> Pieces(Tensor tensor)
+    {
+        using var numbers = tensor.view(-1);
+        var length = FileBytes.ChunkBytes / tensor.ElementSize;
+        for (long start = 0; start < numbers.NumberOfElements; start += length)
+        {
+            using var piece = numbers.narrow(0, start, Math.Min(length, numbers.NumberOfElements - start));
+            yield return piece;
+        }
     }
 
     private static string Text(JsonElement metadata, string name)
