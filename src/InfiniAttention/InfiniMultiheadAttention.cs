@@ -20,6 +20,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     private readonly Linear out_proj;
     private readonly InfiniAttentionModule attention;
     private readonly bool causalWithoutMask;
+    private readonly ScalarType createdType; // the gate's initial value was rounded to it
     private bool savesGate;
 
     /// <summary>Creates the layer, initialised as <c>nn.MultiheadAttention</c> is. The parameters up to <paramref name="vdim"/> are that module's, but for the segment length.</summary>
@@ -63,7 +64,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         };
         attention = new(options, new(x => Project(x, 0), x => Project(x, 1), x => Project(x, 2), x => out_proj!.call(x)), device, dtype);
         this.causalWithoutMask = causalWithoutMask;
-        var type = attention.Gate.dtype;
+        var type = createdType = attention.Gate.dtype;
         in_proj_weight = Own(nn.init.xavier_uniform_(empty(3 * embedded_dim, embedded_dim, type, device)));
         in_proj_bias = bias ? Own(zeros(3 * embedded_dim, type, device)) : null;
         out_proj = nn.Linear(embedded_dim, embedded_dim, bias, device, type);
@@ -120,6 +121,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
 
         using var scope = NewDisposeScope();
         var x = query.transpose(0, 1); // (B, T, E)
+        stream?.ActiveInfo?.Validate(batch, tokens, query.device);
         var padding = key_padding_mask?.to(ScalarType.Bool);
         var output = attention.forward(x, WithPadding(stream?.ActiveInfo, padding)).transpose(0, 1);
         var weights = need_weights ? Weights(x, padding).MoveToOuterDisposeScope() : Invalid();
@@ -163,11 +165,12 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         }
 
         using Scalar scale = 1 / Math.Sqrt(q.size(-1));
-        var scores = q.matmul(k.transpose(-2, -1)) * scale;
+        var scores = (q * scale).matmul(k.transpose(-2, -1));
         var hidden = ~visible & visible.any(-1, true); // a row without any key is cleared below, so that no NaN arises
-        return scores.masked_fill(hidden, Scalars.MinusInfinity).softmax(-1).masked_fill(~visible, Scalars.Zero).mean([1]);
+        return scores.masked_fill(hidden, Scalars.MinusInfinity).softmax(-1).masked_fill(~visible, Scalars.Zero).mean([1]).to(x.dtype);
 
-        Tensor Heads(Tensor projected) => projected.view(projected.shape[0], projected.shape[1], Options.NumHeads, -1).transpose(1, 2); // (B, H, T, K)
+        // float32 where the type is half, whose scores overflow at 65504
+        Tensor Heads(Tensor projected) => (x.dtype == ScalarType.Float16 ? projected.to(ScalarType.Float32) : projected).view(projected.shape[0], projected.shape[1], Options.NumHeads, -1).transpose(1, 2); // (B, H, T, K)
     }
 
     private static TokenInfo? WithPadding(TokenInfo? info, Tensor? padding) => padding is null
@@ -186,7 +189,8 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        return (Gate != full_like(Gate, Options.GateInit)).any().item<bool>();
+        using Scalar beta = Options.GateInit;
+        return (Gate != full_like(Gate, beta, createdType).to(Gate.dtype)).any().item<bool>();
     }
 
     private void CheckSequence(Tensor query, Tensor key, Tensor value)

@@ -140,6 +140,8 @@ public class InfiniMultiheadAttentionTests
             var layer = new InfiniMultiheadAttention(Width, Heads, Segment, gateInit: 0.1, dtype: type);
             Assert.False(layer.SavesGate);
             Assert.Equal(4, layer.state_dict().Count);
+            Assert.False(layer.to(ScalarType.Float64).SavesGate);
+            Assert.False(layer.to(ScalarType.BFloat16).SavesGate);
         }
     }
 
@@ -258,6 +260,40 @@ public class InfiniMultiheadAttentionTests
 
         Assert.Equal(0, Difference(alone, joined));
         Assert.True(Difference(layer.call(x, x, x, padding, false).Item1, joined) > 1e-4);
+    }
+
+    [Fact]
+    public void A_streamers_info_of_other_tokens_is_refused_before_a_padding_mask_joins_it()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniMultiheadAttention(Width, Heads, Segment, causalWithoutMask: true);
+        var x = randn(3, Batch, Width);
+        var padding = zeros(Batch, 3, @bool);
+        using var stream = new SegmentStreamer(layer);
+        foreach (var shape in new[] { new long[] { Batch, 4 }, [1, 3] })
+        {
+            using var active = stream.Activate(new TokenInfo(KeyPaddingMask: zeros(shape, @bool)));
+            Assert.Throws<ArgumentException>("KeyPaddingMask", () => layer.call(x, x, x, padding, false));
+        }
+
+        Assert.Equal(0, stream.Position);
+    }
+
+    [Fact]
+    public void Its_weights_are_finite_where_the_scores_of_half_precision_are_not()
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        var layer = new InfiniMultiheadAttention(128, 2, 4, causalWithoutMask: true, dtype: ScalarType.Float16);
+        layer.parameters().First(parameter => parameter.shape[0] == 3 * 128).fill_(1.0 / 3);
+        var x = ones(4, 1, 128, ScalarType.Float16); // queries and keys of 128/3: 64 products of 1820 exceed 65504
+
+        var (output, weights) = layer.call(x, x, x);
+
+        Assert.Equal(ScalarType.Float16, weights.dtype);
+        Assert.True(output.isfinite().all().item<bool>());
+        Assert.True(weights.isfinite().all().item<bool>());
+        Assert.Equal(0.25f, weights.to(ScalarType.Float32)[0, 3, 0].item<float>(), 3);
     }
 
     [Fact]
