@@ -102,7 +102,7 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     /// <summary>Whether the projections are the layer's own parameters.</summary>
     internal bool OwnsProjections => q_proj is not null;
 
-    internal (Tensor Output, MemoryState? State) Run(MemoryState? state, Tensor x, TokenInfo? info, StateUse use)
+    internal (Tensor Output, MemoryState? State) Run(MemoryState? state, Tensor x, TokenInfo? info, StateUse use, SegmentObserver? tell = null)
     {
         Check(state, x, info);
         using var scope = NewDisposeScope();
@@ -119,7 +119,7 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
         {
             var (length, segments) = stretches[i];
             var marks = length == tokens ? info : info?.Narrow(start, length);
-            outputs.Add(start, Attend(pieces[i], marks, segments, ref memory, use, length == tokens, isLast: i == pieces.Length - 1));
+            outputs.Add(start, Attend(pieces[i], marks, segments, ref memory, use, length == tokens, isLast: i == pieces.Length - 1, tell));
             start += length;
         }
 
@@ -145,7 +145,8 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     }
 
     /// <summary>The layer as in the paper, for tokens of whole segments or of (a part of) one.</summary>
-    private Tensor Attend(Tensor x, TokenInfo? info, long segments, ref LayerMemory memory, StateUse use, bool isWholeCall, bool isLast)
+    private Tensor Attend(
+        Tensor x, TokenInfo? info, long segments, ref LayerMemory memory, StateUse use, bool isWholeCall, bool isLast, SegmentObserver? tell)
     {
         using var scope = NewDisposeScope();
         var stateType = memory.M.dtype;
@@ -153,6 +154,7 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
         var offset = memory.Position % Options.SegmentLength;
 
         var (keyHeads, queriesPerKey) = (Options.KeyValueHeads, Options.QueriesPerKey);
+        x = WithFinitePadding(x, info?.KeyPaddingMask);
         var q = Heads(projections.Query, x, segments, keyHeads, queriesPerKey);    // (B, S, G, R, n, K)
         var k = Heads(projections.Key, x, segments, keyHeads);                     // (B, S, G, n, K)
         var v = Heads(projections.Value, x, segments, keyHeads);                   // (B, S, G, n, V)
@@ -170,7 +172,7 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
             : null;
         if (scanned is { } memories)
         {
-            SegmentStreamer.Tell(this, tokens, memories, memory.Position);
+            tell?.Invoke(this, tokens, memories, memory.Position);
         }
 
         // Equations 7 and 10: A_mem = sigma(Q) M / (sigma(Q) z), A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot
@@ -223,6 +225,19 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     /// <summary>sigmoid(beta), (G, R, 1, 1).</summary>
     private Tensor GateShare(ScalarType type) => As(gate, type).sigmoid().view(Options.KeyValueHeads, Options.QueriesPerKey, 1, 1);
 
+    /// <summary>x (B, T, D) with 0 for padding (B, T) that is not finite: 0 times NaN would be NaN wherever padding counts 0 times.</summary>
+    private static Tensor WithFinitePadding(Tensor x, Tensor? padding)
+    {
+        if (padding is null)
+        {
+            return x;
+        }
+
+        using var scope = NewDisposeScope();
+        var isSpoilt = padding & ~x.detach().sum([-1]).isfinite();
+        return x.masked_fill(isSpoilt.unsqueeze(-1), Scalars.Zero).MoveToOuterDisposeScope();
+    }
+
     /// <summary>
     /// The heads of x (B, S*n, D): a view of the projection, no copy. (B, S, G, R, n, W) for <paramref name="heads"/> G and R,
     /// (B, S, G, n, W) for G alone.
@@ -249,9 +264,12 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
 
     private static Tensor As(Tensor tensor, ScalarType type) => CompressiveMemory.As(tensor, type);
 
+    /// <summary>The type of M and z for an input.</summary>
+    private static ScalarType StateType(Tensor x) => x.dtype == ScalarType.Float64 ? ScalarType.Float64 : ScalarType.Float32;
+
     private LayerMemory EmptyMemoryOf(Tensor x)
     {
-        var (batch, type) = (x.size(0), x.dtype == ScalarType.Float64 ? ScalarType.Float64 : ScalarType.Float32);
+        var (batch, type) = (x.size(0), StateType(x));
         return new(
             zeros([batch, Options.KeyValueHeads, Options.KeyWidth, Options.ValueWidth], type, x.device),
             zeros([batch, Options.KeyValueHeads, Options.KeyWidth], type, x.device),

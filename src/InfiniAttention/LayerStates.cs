@@ -36,13 +36,16 @@ internal sealed class LayerStates : IDisposable
 
     public bool Holds(InfiniAttentionModule layer) => indices.ContainsKey(layer);
 
-    /// <summary>Runs a layer on the next tokens of the stream; <paramref name="mayReuse"/> allows it to append to the open segment in place.</summary>
-    public Tensor Advance(InfiniAttentionModule layer, Tensor x, TokenInfo? info, bool mayReuse)
+    /// <summary>
+    /// Runs a layer on the next tokens of the stream; <paramref name="mayReuse"/> allows it to append to the open segment in
+    /// place, and <paramref name="tell"/> is told of the segments it writes.
+    /// </summary>
+    public Tensor Advance(InfiniAttentionModule layer, Tensor x, TokenInfo? info, bool mayReuse, SegmentObserver? tell)
     {
         var i = indices[layer];
         var isAtCheckpoint = checkpoint is null || ReferenceEquals(committed[i], checkpoint[i]);
         var use = mayReuse && pending[i] is null && isAtCheckpoint ? StateUse.Succeed : StateUse.Return;
-        var (output, after) = layer.Run(pending[i] ?? committed[i], x, info, use);
+        var (output, after) = layer.Run(pending[i] ?? committed[i], x, info, use, tell);
         pending[i]?.DisposeExcept(committed[i], after);
         pending[i] = after;
         if (Array.TrueForAll(pending, state => state is not null) && Array.TrueForAll(pending, state => state!.Position == pending[0]!.Position))
@@ -83,11 +86,7 @@ internal sealed class LayerStates : IDisposable
     /// <summary>Does something that advances the stream. If it throws, the stream is as it was.</summary>
     public T Atomically<T>(Func<T> action)
     {
-        if (checkpoint is not null)
-        {
-            throw new InvalidOperationException("The stream is in the middle of a call: neither its model nor a loss function may continue it.");
-        }
-
+        CheckOutsideCall();
         checkpoint = [.. committed];
         try
         {
@@ -98,6 +97,15 @@ internal sealed class LayerStates : IDisposable
         finally
         {
             RollBack();
+        }
+    }
+
+    /// <summary>Throws in the middle of a call that advances the stream.</summary>
+    public void CheckOutsideCall()
+    {
+        if (checkpoint is not null)
+        {
+            throw new InvalidOperationException("The stream is in the middle of a call: neither its model nor a loss function may continue or change it.");
         }
     }
 

@@ -10,6 +10,7 @@ public sealed partial class SegmentStreamer
 
     private TokenInfo? activeInfo;
     private bool mayReuse = true;
+    private bool isCalling; // whether this streamer is calling its model
 
     /// <summary>The streamer active on this thread, for a model that needs its stream's <see cref="Position"/>; null outside any call.</summary>
     public static SegmentStreamer? Current => current;
@@ -32,20 +33,28 @@ public sealed partial class SegmentStreamer
 
     internal bool Holds(InfiniAttentionModule layer) => states.Holds(layer);
 
-    internal Tensor Advance(InfiniAttentionModule layer, Tensor x, TokenInfo? info) => states.Advance(layer, x, info ?? activeInfo, mayReuse);
+    internal Tensor Advance(InfiniAttentionModule layer, Tensor x, TokenInfo? info)
+    {
+        if (!isCalling)
+        {
+            states.CheckOutsideCall();
+        }
+
+        return states.Advance(layer, x, info ?? activeInfo, mayReuse, SegmentWritten is null ? null : Tell);
+    }
 
     /// <summary>The time during which a streamer is the active one of its thread.</summary>
     private sealed class Activation : IDisposable
     {
         private readonly SegmentStreamer streamer;
         private readonly SegmentStreamer? outer;
-        private readonly (TokenInfo? Info, bool MayReuse) before;
+        private readonly (TokenInfo? Info, bool MayReuse, bool IsCalling) before;
         private bool isOver;
 
         public Activation(SegmentStreamer streamer, TokenInfo? info)
         {
             this.streamer = streamer;
-            (outer, before) = (current, (streamer.activeInfo, streamer.mayReuse));
+            (outer, before) = (current, (streamer.activeInfo, streamer.mayReuse, streamer.isCalling));
             current = streamer;
             streamer.activeInfo = info;
         }
@@ -53,6 +62,11 @@ public sealed partial class SegmentStreamer
         public bool Reuse
         {
             init => streamer.mayReuse = value;
+        }
+
+        public bool IsCall
+        {
+            init => streamer.isCalling = value;
         }
 
         public void Dispose()
@@ -64,7 +78,7 @@ public sealed partial class SegmentStreamer
 
             isOver = true;
             current = outer;
-            (streamer.activeInfo, streamer.mayReuse) = before;
+            (streamer.activeInfo, streamer.mayReuse, streamer.isCalling) = before;
             streamer.states.DropPending();
         }
     }

@@ -37,17 +37,16 @@ public sealed partial class SegmentStreamer
         }
     }
 
-    /// <summary>Tells of segments that a layer has just written, whose first token stands at <paramref name="position"/> or, of an open one, before.</summary>
-    internal static void Tell(InfiniAttentionModule layer, SegmentTokens tokens, SegmentMemories memories, long position)
+    private void Tell(InfiniAttentionModule layer, SegmentTokens tokens, SegmentMemories memories, long position)
     {
-        if (current is not { SegmentWritten: { } told } stream || !stream.Holds(layer))
+        if (SegmentWritten is not { } told)
         {
             return;
         }
 
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var name = stream.states.Layers.First(entry => ReferenceEquals(entry.Layer, layer)).Name;
+        var name = states.Layers.First(entry => ReferenceEquals(entry.Layer, layer)).Name;
         var segments = tokens.Keys.size(1);
         var memory = After(memories.Before, memories.After);               // (B, S, G, K, V)
         var normalizer = After(memories.NormalizerBefore, memories.NormalizerAfter);

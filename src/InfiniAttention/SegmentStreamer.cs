@@ -74,14 +74,14 @@ public sealed partial class SegmentStreamer : IDisposable
 
     /// <summary>Continues the stream and returns all outputs.</summary>
     /// <param name="input">(B, T, …), T at least 1.</param>
-    /// <param name="info">What is known of each token; reaches every layer.</param>
+    /// <param name="info">What is known of each token; reaches every layer. Null: what an activation around the call says, or nothing.</param>
     /// <returns>The model's output for every token, (B, T, …).</returns>
     /// <exception cref="ArgumentException">The input is empty, on another device than the model, or of another batch size than the stream; or info does not fit it.</exception>
     /// <exception cref="InvalidOperationException">The model is no <c>Module&lt;Tensor, Tensor&gt;</c>, or another stream is active on this thread.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public Tensor Forward(Tensor input, TokenInfo? info = null)
     {
-        CheckInput(input, info);
+        CheckInput(input, ref info);
         return states.Atomically(() =>
         {
             if (NextWindow(input.size(1)) == input.size(1))
@@ -96,7 +96,7 @@ public sealed partial class SegmentStreamer : IDisposable
 
     /// <summary>Continues the stream window by window and returns only the last token's output.</summary>
     /// <param name="input">(B, T, …), T at least 1.</param>
-    /// <param name="info">What is known of each token; reaches every layer.</param>
+    /// <param name="info">What is known of each token; reaches every layer. Null: what an activation around the call says, or nothing.</param>
     /// <param name="progress">Is told, after each window, how many of the T tokens were read.</param>
     /// <returns>The model's output for the last token, (B, 1, …).</returns>
     /// <exception cref="ArgumentException">The input is empty, on another device than the model, or of another batch size than the stream; or info does not fit it.</exception>
@@ -104,7 +104,7 @@ public sealed partial class SegmentStreamer : IDisposable
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public Tensor Prefill(Tensor input, TokenInfo? info = null, IProgress<long>? progress = null)
     {
-        CheckInput(input, info);
+        CheckInput(input, ref info);
         return states.Atomically(() =>
         {
             using var scope = NewDisposeScope();
@@ -125,7 +125,7 @@ public sealed partial class SegmentStreamer : IDisposable
     /// window that was returned.
     /// </summary>
     /// <param name="input">(B, T, …), T at least 1; it must stay alive until the enumeration ends.</param>
-    /// <param name="info">What is known of each token; reaches every layer.</param>
+    /// <param name="info">What is known of each token; reaches every layer. Null: what an activation around the call says, or nothing.</param>
     /// <param name="progress">Is told, after each window, how many of the T tokens were read.</param>
     /// <returns>The model's outputs, (B, window, …) each, to be disposed of by the caller or the caller's dispose scope.</returns>
     /// <exception cref="ArgumentException">The input is empty, on another device than the model, or of another batch size than the stream; or info does not fit it.</exception>
@@ -133,7 +133,7 @@ public sealed partial class SegmentStreamer : IDisposable
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public IEnumerable<Tensor> Stream(Tensor input, TokenInfo? info = null, IProgress<long>? progress = null)
     {
-        CheckInput(input, info);
+        CheckInput(input, ref info);
         return RunWindows(input, info, progress, areAtomic: true);
     }
 
@@ -147,9 +147,10 @@ public sealed partial class SegmentStreamer : IDisposable
     /// <param name="target">(B, T, …)</param>
     /// <param name="loss">
     /// From the model's output and the target of a window, (B, window, …) each, to a scalar. The losses of the windows are
-    /// added, so it must be a sum over tokens; divide by a number of your own for a mean.
+    /// added, so it must be a sum over tokens; divide by a number of your own for a mean. Parameters that it uses get a gradient
+    /// only if they are the model's: a head belongs into the model. It may not change the stream.
     /// </param>
-    /// <param name="info">What is known of each token; reaches every layer.</param>
+    /// <param name="info">What is known of each token; reaches every layer. Null: what an activation around the call says, or nothing.</param>
     /// <param name="progress">Is told, after each window of either pass, how many of the T tokens are done; each pass counts half.</param>
     /// <returns>The summed loss.</returns>
     /// <remarks>
@@ -161,7 +162,7 @@ public sealed partial class SegmentStreamer : IDisposable
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public double Backpropagate(Tensor input, Tensor target, Func<Tensor, Tensor, Tensor> loss, TokenInfo? info = null, IProgress<long>? progress = null)
     {
-        CheckInput(input, info);
+        CheckInput(input, ref info);
         ArgumentNullException.ThrowIfNull(target);
         ArgumentNullException.ThrowIfNull(loss);
         if (target.dim() < 2 || target.size(0) != input.size(0) || target.size(1) != input.size(1))
@@ -169,9 +170,11 @@ public sealed partial class SegmentStreamer : IDisposable
             throw new ArgumentException($"target has shape {Describe.Shape(target)}; it must begin with (B, T) = ({input.size(0)}, {input.size(1)}), like the input.", nameof(target));
         }
 
-        if (input.requires_grad || info?.WriteWeights?.requires_grad == true)
+        if (input.requires_grad || info?.WriteWeights?.requires_grad == true || target.requires_grad)
         {
-            throw new ArgumentException("The input or its write weights require a gradient; Backpropagate reaches the model's parameters alone: detach them.", nameof(input));
+            throw new ArgumentException(
+                "The input, its write weights or the target require a gradient; Backpropagate reaches the model's parameters alone: detach them.",
+                target.requires_grad ? nameof(target) : nameof(input));
         }
 
         if (is_inference_mode_enabled())
@@ -183,31 +186,36 @@ public sealed partial class SegmentStreamer : IDisposable
     }
 
     /// <summary>Cuts the graph: no gradient flows past this point of the stream.</summary>
+    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void Detach() => Change(state => state.Detach());
 
     /// <summary>Forgets everything: the next call begins a new stream, of any batch size.</summary>
+    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void Reset()
     {
-        CheckStill();
+        CheckChangeable();
         states.Dispose();
     }
 
     /// <summary>Starts the given rows afresh, as if a new document began at their next token. Before the first token it does nothing.</summary>
     /// <param name="rows">bool, (B), on the stream's device: true for a row to reset.</param>
     /// <exception cref="ArgumentException">The mask has another shape, type or device.</exception>
+    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void ResetRows(Tensor rows) => Change(state => state.ResetRows(rows));
 
     /// <summary>Keeps the given rows, in the given order; rows may repeat, drop and permute. Before the first token it does nothing.</summary>
     /// <param name="indices">int64, (B'), each in [0, B), on the stream's device.</param>
     /// <exception cref="ArgumentException">The indices have another shape, type or device, are none at all, or are out of range.</exception>
+    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void SelectRows(Tensor indices) => Change(state => state.SelectRows(indices));
 
     /// <summary>Moves the stream to another device, as one moves its model.</summary>
     /// <param name="device">Where to.</param>
+    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void To(Device device)
     {
@@ -216,6 +224,7 @@ public sealed partial class SegmentStreamer : IDisposable
     }
 
     /// <summary>An independent copy of the stream from here, through the same model.</summary>
+    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public SegmentStreamer Fork()
     {
@@ -227,6 +236,7 @@ public sealed partial class SegmentStreamer : IDisposable
 
     /// <summary>Saves the stream as a safetensors file. A reader of the path sees the old file or the new one, whole.</summary>
     /// <param name="path">The file; an existing one is replaced.</param>
+    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void Save(string path)
     {
@@ -236,6 +246,7 @@ public sealed partial class SegmentStreamer : IDisposable
 
     /// <summary>Writes the stream, as a safetensors file.</summary>
     /// <param name="stream">Where to write.</param>
+    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void Save(Stream stream)
     {
@@ -247,10 +258,11 @@ public sealed partial class SegmentStreamer : IDisposable
     /// <summary>Continues from a saved stream.</summary>
     /// <param name="path">A file written by <see cref="Save(string)"/>, through a model with the same layers.</param>
     /// <exception cref="InvalidDataException">The file is truncated, altered, of a newer version, or of another model; the stream is as it was.</exception>
+    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void Load(string path)
     {
-        CheckStill();
+        CheckChangeable();
         using var stream = File.OpenRead(path);
         states.Set(StreamFile.Load(states, stream));
     }
@@ -258,11 +270,12 @@ public sealed partial class SegmentStreamer : IDisposable
     /// <summary>Continues from a saved stream.</summary>
     /// <param name="stream">What <see cref="Save(Stream)"/> wrote; it is read to its end.</param>
     /// <exception cref="InvalidDataException">The data is truncated, altered, of a newer version, or of another model; the stream is as it was.</exception>
+    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void Load(Stream stream)
     {
         ArgumentNullException.ThrowIfNull(stream);
-        CheckStill();
+        CheckChangeable();
         states.Set(StreamFile.Load(states, stream));
     }
 
@@ -280,7 +293,7 @@ public sealed partial class SegmentStreamer : IDisposable
     internal Tensor RunModel(Tensor input, TokenInfo? info, bool reuse)
     {
         var position = Position;
-        using var activation = new Activation(this, info) { Reuse = reuse };
+        using var activation = new Activation(this, info) { Reuse = reuse, IsCall = true };
         var output = ((nn.Module<Tensor, Tensor>)model).call(input);
         states.RequireAdvance(position, input.size(1));
         if (output.dim() < 2 || output.size(1) != input.size(1))
@@ -302,9 +315,15 @@ public sealed partial class SegmentStreamer : IDisposable
             CheckUsable();
             length = NextWindow(tokens - start);
             var (from, count) = (start, length);
-            var output = areAtomic ? states.Atomically(() => RunWindow(input, info, from, count)) : RunWindow(input, info, from, count);
+            yield return areAtomic ? states.Atomically(() => Next(from, count)) : Next(from, count);
+        }
+
+        Tensor Next(long start, long length)
+        {
+            using var scope = NewDisposeScope();
+            var output = RunWindow(input, info, start, length);
             progress?.Report(start + length);
-            yield return output;
+            return output.MoveToOuterDisposeScope();
         }
     }
 
@@ -318,11 +337,12 @@ public sealed partial class SegmentStreamer : IDisposable
 
     private void Change(Func<MemoryState, MemoryState> map)
     {
-        CheckStill();
+        CheckChangeable();
         states.Map(map);
     }
 
-    private void CheckInput(Tensor input, TokenInfo? info)
+    /// <summary>Throws for an input that the stream does not take. Without info of its own a call takes that of the activation around it.</summary>
+    private void CheckInput(Tensor input, ref TokenInfo? info)
     {
         ArgumentNullException.ThrowIfNull(input);
         CheckUsable();
@@ -346,6 +366,7 @@ public sealed partial class SegmentStreamer : IDisposable
             throw new ArgumentException($"input is on {input.device}; it must be on {Device}, like the model.", nameof(input));
         }
 
+        info ??= activeInfo;
         info?.Validate(input.size(0), input.size(1), input.device);
     }
 
@@ -363,7 +384,13 @@ public sealed partial class SegmentStreamer : IDisposable
         ObjectDisposedException.ThrowIf(disposed, this);
         if (states.IsMidway)
         {
-            throw new InvalidOperationException("The stream cannot be changed while a call of its model is under way.");
+            throw new InvalidOperationException("The stream stands between its model's layers: some have read tokens that others have not.");
         }
+    }
+
+    private void CheckChangeable()
+    {
+        CheckStill();
+        states.CheckOutsideCall();
     }
 }

@@ -13,15 +13,17 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
     // Distinct, because a model may tie parameters.
     private readonly Parameter[] parameters = [.. model.parameters().Where(parameter => parameter.requires_grad).DistinctBy(parameter => parameter.Handle)];
 
+    private readonly bool isRandom = model.modules().Prepend(model).Any(module => module.training);
+
     public double Run(Tensor input, Tensor target, Func<Tensor, Tensor, Tensor> loss, TokenInfo? info, IProgress<long>? progress)
     {
         using var scope = NewDisposeScope();
-        using var randomBefore = RandomState.Capture(device, model.training);
+        using var randomBefore = RandomState.Capture(device, isRandom);
         var boundaries = new List<Boundary>();
         var gradients = new Tensor?[parameters.Length];
         try
         {
-            streamer.Detach();
+            streamer.States.Map(state => state.Detach());
             Forward(input, info, boundaries, progress);
             var total = Backward(input, target, loss, info, boundaries, gradients, progress);
             var end = boundaries[^1];
@@ -108,7 +110,7 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
 
     /// <summary>What stands at the stream's present position, before a window that starts at <paramref name="start"/>.</summary>
     private Boundary Present(long start, long length) =>
-        new(start, length, [.. streamer.States.Current.Select(state => state?.Detach())], RandomState.Capture(device, model.training));
+        new(start, length, [.. streamer.States.Current.Select(state => state?.Detach())], RandomState.Capture(device, isRandom));
 
     /// <summary>Adds a window's gradients to those of the parameters, and returns those of its first states.</summary>
     private Tensor?[] Differentiate(Tensor windowLoss, Tensor[] last, Tensor?[] handedOn, Tensor[] first, Tensor?[] gradients)

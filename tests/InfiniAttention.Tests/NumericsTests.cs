@@ -62,6 +62,30 @@ public class NumericsTests
 
     [Theory]
     [MemberData(nameof(RulesAndTypes))]
+    public void Padding_that_is_no_number(MemoryUpdate update, ScalarType type)
+    {
+        using var scope = NewDisposeScope();
+        LayerCase one = Case with { Update = update, Padding = true };
+        InfiniAttentionModule layer = one.Layer().to(type);
+        Tensor mask = one.Info()!.KeyPaddingMask!;
+        Tensor x = one.Input().detach().to(type);
+        foreach (double number in new[] { double.NaN, double.PositiveInfinity })
+        {
+            Tensor spoilt = x.masked_fill(mask.unsqueeze(-1), number);
+            using var mode = no_grad();
+            (Tensor expected, MemoryState clean) = layer.ForwardFrom(null, x, new(mask));
+            (Tensor actual, MemoryState state) = layer.ForwardFrom(null, spoilt, new(mask));
+            IsFinite(actual, "outputs");
+            Difference.Close(expected.masked_fill(mask.unsqueeze(-1), 0), actual.masked_fill(mask.unsqueeze(-1), 0), 0, "outputs of tokens");
+            Difference.Close(clean.Memory, state.Memory, 0, "M");
+            Difference.Close(clean.Normalizer, state.Normalizer, 0, "z");
+            clean.Dispose();
+            state.Dispose();
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(RulesAndTypes))]
     public void Rows_to_which_nothing_but_weight_0_is_written(MemoryUpdate update, ScalarType type)
     {
         using var scope = NewDisposeScope();
@@ -90,6 +114,25 @@ public class NumericsTests
     }
 
     /// <summary>Under the linear rule a read-out is a mean of values, whatever the size of the features.</summary>
+    [Theory]
+    [InlineData(MemoryUpdate.Linear, 1e-5, 1e3)]
+    [InlineData(MemoryUpdate.Delta, 1e-5, 1e3)]
+    [InlineData(MemoryUpdate.Linear, 1e-17, 1)]
+    [InlineData(MemoryUpdate.Delta, 1e-17, 1)]
+    public void Gradients_of_what_small_weights_wrote(MemoryUpdate update, double weight, double scale)
+    {
+        using var scope = NewDisposeScope();
+        LayerCase one = Case with { Update = update };
+        InfiniAttentionModule layer = one.Layer().to(ScalarType.Float32);
+        Tensor x = (one.Input().detach() * scale).to(ScalarType.Float32).requires_grad_(true);
+        Tensor weights = full([x.shape[0], x.shape[1]], weight, ScalarType.Float32);
+
+        layer.forward(x, new TokenInfo(WriteWeights: weights)).sum().backward();
+
+        IsFinite(x.grad!, "gradient of the input");
+        Assert.All(layer.named_parameters(), parameter => IsFinite(parameter.parameter.grad!, parameter.name));
+    }
+
     [Fact]
     public void What_is_read_lies_between_the_values_written_however_small_the_features()
     {

@@ -79,6 +79,29 @@ public class SegmentStreamerActivateTests
     }
 
     [Fact]
+    public void What_is_told_to_an_activation_reaches_the_streamers_own_calls_inside()
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        Tensor x = Case.Input().detach();
+        using SegmentStreamer one = new(new LayerStack(Case, 2)) { WindowTokens = 4 };
+        using SegmentStreamer other = one.Fork();
+        Tensor expected = one.Forward(x, Case.Info());
+        Tensor inside;
+        using (other.Activate(Case.Info()))
+        {
+            inside = other.Forward(x);
+            other.Reset();
+            Difference.Close(expected, cat(other.Stream(x).ToList(), 1), 0, "Stream");
+            other.Reset();
+            Difference.Close(expected.narrow(1, 10, 1), other.Prefill(x), 0, "Prefill");
+            Assert.Throws<ArgumentException>("KeyPaddingMask", () => other.Forward(x.narrow(1, 0, 3)));
+        }
+
+        Difference.Close(expected, inside, 0, "Forward");
+    }
+
+    [Fact]
     public void A_layer_of_another_model_does_not_see_the_stream()
     {
         using var scope = NewDisposeScope();

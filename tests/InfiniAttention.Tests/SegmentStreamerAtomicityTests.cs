@@ -70,6 +70,78 @@ public sealed class SegmentStreamerAtomicityTests : IDisposable
     }
 
     [Fact]
+    public void A_loss_function_may_not_change_the_stream_nor_call_its_model_on_it()
+    {
+        using var layer = new InfiniAttentionModule(Options);
+        using var streamer = new SegmentStreamer(layer) { WindowTokens = 4 };
+        var x = randn(1, 12, 8);
+        using (no_grad())
+        {
+            streamer.Forward(x.narrow(1, 0, 3));
+        }
+
+        using var undisturbed = streamer.Fork();
+        Action[] changes = [streamer.Detach, streamer.Reset, () => streamer.SelectRows(zeros(1, int64)), () => streamer.To(CPU), () => layer.call(x)];
+        using var activation = streamer.Activate();
+        foreach (var change in changes)
+        {
+            var error = Assert.Throws<InvalidOperationException>(() => streamer.Backpropagate(x, x, (output, target) =>
+            {
+                change();
+                return (output - target).pow(2).sum();
+            }));
+            Assert.Contains("in the middle of a call", error.Message);
+            Assert.Equal(3, streamer.Position);
+        }
+
+        activation.Dispose();
+        Assert.Equal(0, (streamer.Forward(x) - undisturbed.Forward(x)).abs().max().item<float>());
+    }
+
+    [Fact]
+    public void A_model_may_not_change_its_stream()
+    {
+        using var noGrad = no_grad();
+        using var model = new Repeating();
+        using var streamer = new SegmentStreamer(model);
+        streamer.Forward(randn(1, 3, 8));
+        using var undisturbed = streamer.Fork();
+        var x = randn(1, 5, 8);
+
+        model.First = () => SegmentStreamer.Current!.Reset();
+        Assert.Contains("in the middle of a call", Assert.Throws<InvalidOperationException>(() => streamer.Forward(x)).Message);
+        model.First = null;
+
+        Assert.Equal(3, streamer.Position);
+        Assert.Equal(0, (streamer.Forward(x) - undisturbed.Forward(x)).abs().max().item<float>());
+    }
+
+    [Fact]
+    public void A_reader_of_progress_may_save_what_was_read_so_far()
+    {
+        using var noGrad = no_grad();
+        using var layer = new InfiniAttentionModule(Options);
+        using var streamer = new SegmentStreamer(layer) { WindowTokens = 4 };
+        using var restored = new SegmentStreamer(layer);
+        var x = randn(1, 10, 8);
+        using var file = new MemoryStream();
+
+        var expected = streamer.Prefill(x, progress: new Saving(() =>
+        {
+            file.SetLength(0);
+            if (streamer.Position == 8)
+            {
+                streamer.Save(file);
+                file.Position = 0;
+                restored.Load(file);
+            }
+        }));
+
+        Assert.Equal(8, restored.Position);
+        Assert.Equal(0, (expected - restored.Prefill(x.narrow(1, 8, 2))).abs().max().item<float>());
+    }
+
+    [Fact]
     public void A_stream_read_in_inference_mode_goes_on_outside_it()
     {
         using var layer = new InfiniAttentionModule(Options);
@@ -229,6 +301,17 @@ public sealed class SegmentStreamerAtomicityTests : IDisposable
 
         public int Times { get; set; } = 1;
 
-        public override Tensor forward(Tensor x) => Times == 1 ? layer.call(x) : layer.call(layer.call(x));
+        public Action? First { get; set; }
+
+        public override Tensor forward(Tensor x)
+        {
+            First?.Invoke();
+            return Times == 1 ? layer.call(x) : layer.call(layer.call(x));
+        }
+    }
+
+    private sealed class Saving(Action save) : IProgress<long>
+    {
+        public void Report(long value) => save();
     }
 }

@@ -109,8 +109,11 @@ public sealed class SegmentStreamerBadInputTests : IDisposable
     }
 
     [Fact]
-    public void A_gradient_that_Backpropagate_would_lose_is_refused() =>
+    public void A_gradient_that_Backpropagate_would_lose_is_refused()
+    {
         Refuses(() => streamer.Backpropagate(Case.Input(), x, Sum), "input", "gradient", "detach");
+        Refuses(() => streamer.Backpropagate(x, Case.Input(), Sum), "target", "gradient", "detach");
+    }
 
     [Fact]
     public void A_loss_that_is_no_scalar_is_refused() =>

@@ -83,6 +83,23 @@ public class StreamReportTests
     }
 
     [Fact]
+    public void Nobody_is_told_of_segments_that_are_not_the_streams()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniAttentionModule(Options);
+        var told = new List<SegmentReport>();
+        using var stream = new SegmentStreamer(layer) { SegmentWritten = told.Add };
+        using (stream.Activate())
+        {
+            layer.ForwardFrom(null, randn(1, 8, 16)).State.Dispose();
+            Assert.Empty(told);
+            layer.call(randn(1, 8, 16));
+        }
+
+        Assert.Single(told);
+    }
+
+    [Fact]
     public void The_retrieval_error_is_that_of_the_segments_own_keys()
     {
         using var scope = NewDisposeScope();
