@@ -21,8 +21,8 @@ internal static class CompressiveMemory
     /// </summary>
     /// <remarks>
     /// It is kept so far above 0 that a denominator sigma(q) z is 0 only for a memory to which nothing was written, and that
-    /// the square of its reciprocal, which gradients need, is finite. Its gradient is that of ELU, one pass over memory: with
-    /// gradients on, ELU is what the graph records, and its result is then brought to the precise value.
+    /// the square of its reciprocal, which gradients need, is finite unless write weights are tiny. Its gradient is that of ELU,
+    /// one pass over memory: with gradients on, ELU is what the graph records, and its result is then brought to the precise value.
     /// </remarks>
     public static Tensor FeatureMap(Tensor x)
     {

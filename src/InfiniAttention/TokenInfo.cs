@@ -11,7 +11,8 @@ namespace InfiniAttention;
 /// </param>
 /// <param name="WriteWeights">
 /// floating point, finite and at least 0: how strongly a token is written to the memory. It scales the token's contributions to M and
-/// to z under both update rules; 0 writes nothing. Gradients flow to it.
+/// to z under both update rules; 0 writes nothing. Gradients flow to it; for them weights that are not 0 should not all be
+/// below 1e-5 (float32), because they contain the square of the reciprocal of z.
 /// </param>
 public sealed record TokenInfo(Tensor? KeyPaddingMask = null, Tensor? DocumentStarts = null, Tensor? WriteWeights = null)
 {
@@ -23,18 +24,24 @@ public sealed record TokenInfo(Tensor? KeyPaddingMask = null, Tensor? DocumentSt
         DocumentStarts?.narrow(1, start, length),
         WriteWeights?.narrow(1, start, length));
 
-    /// <summary>Throws an <see cref="ArgumentException"/> unless this describes <paramref name="batch"/> rows of <paramref name="tokens"/> tokens.</summary>
-    internal void Validate(long batch, long tokens, Device device)
+    /// <summary>Throws an <see cref="ArgumentException"/> unless this describes <paramref name="batch"/> rows of <paramref name="tokens"/> tokens, and its weights are finite in the memory's type.</summary>
+    internal void Validate(long batch, long tokens, Device device, ScalarType? stateType = null)
     {
         Check(KeyPaddingMask, nameof(KeyPaddingMask), ScalarType.Bool);
         Check(DocumentStarts, nameof(DocumentStarts), ScalarType.Bool);
         Check(WriteWeights, nameof(WriteWeights), null);
         CheckRange(WriteWeights, nameof(WriteWeights));
 
-        static void CheckRange(Tensor? tensor, string name)
+        void CheckRange(Tensor? tensor, string name)
         {
+            if (tensor is null)
+            {
+                return;
+            }
+
             using var scope = NewDisposeScope();
-            if (tensor is not null && !((tensor.detach() >= Scalars.Zero) & (tensor.detach() < Scalars.Infinity)).all().item<bool>())
+            var weights = tensor.detach().to(stateType ?? tensor.dtype);
+            if (!((weights >= Scalars.Zero) & (weights < Scalars.Infinity)).all().item<bool>())
             {
                 throw new ArgumentException($"{name} holds a number that is negative, infinite or not a number; every weight must be finite and at least 0.", name);
             }

@@ -76,6 +76,15 @@ public class InfiniAttentionModuleBadInputTests
     }
 
     [Fact]
+    public void A_write_weight_that_is_infinite_in_the_memorys_type_is_refused()
+    {
+        using var scope = NewDisposeScope();
+        using var layer = new InfiniAttentionModule(new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 });
+        var info = new TokenInfo(WriteWeights: full([1, 3], 1e39, ScalarType.Float64));
+        Assert.Contains("finite", Assert.Throws<ArgumentException>("WriteWeights", () => layer.forward(randn(1, 3, 8), info)).Message);
+    }
+
+    [Fact]
     public void A_state_of_another_batch_is_refused()
     {
         using var scope = NewDisposeScope();
