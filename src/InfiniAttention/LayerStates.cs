@@ -13,6 +13,7 @@ internal sealed class LayerStates : IDisposable
     private readonly MemoryState?[] committed;
     private readonly MemoryState?[] pending;
     private MemoryState?[]? checkpoint;
+    private bool isAdvancing; // whether a layer is running
 
     public LayerStates((string Name, InfiniAttentionModule Layer)[] layers)
     {
@@ -42,10 +43,26 @@ internal sealed class LayerStates : IDisposable
     /// </summary>
     public Tensor Advance(InfiniAttentionModule layer, Tensor x, TokenInfo? info, bool mayReuse, SegmentObserver? tell)
     {
+        if (isAdvancing)
+        {
+            throw InsideCall();
+        }
+
         var i = indices[layer];
         var isAtCheckpoint = checkpoint is null || ReferenceEquals(committed[i], checkpoint[i]);
         var use = mayReuse && pending[i] is null && isAtCheckpoint ? StateUse.Succeed : StateUse.Return;
-        var (output, after) = layer.Run(pending[i] ?? committed[i], x, info, use, tell);
+        isAdvancing = true;
+        Tensor output;
+        MemoryState? after;
+        try
+        {
+            (output, after) = layer.Run(pending[i] ?? committed[i], x, info, use, tell);
+        }
+        finally
+        {
+            isAdvancing = false;
+        }
+
         pending[i]?.DisposeExcept(committed[i], after);
         pending[i] = after;
         if (Array.TrueForAll(pending, state => state is not null) && Array.TrueForAll(pending, state => state!.Position == pending[0]!.Position))
@@ -103,9 +120,9 @@ internal sealed class LayerStates : IDisposable
     /// <summary>Throws in the middle of a call that advances the stream.</summary>
     public void CheckOutsideCall()
     {
-        if (checkpoint is not null)
+        if (checkpoint is not null || isAdvancing)
         {
-            throw new InvalidOperationException("The stream is in the middle of a call: neither its model nor a loss function may continue or change it.");
+            throw InsideCall();
         }
     }
 
@@ -148,6 +165,9 @@ internal sealed class LayerStates : IDisposable
             committed[i] = null;
         }
     }
+
+    private static InvalidOperationException InsideCall() =>
+        new("The stream is in the middle of a call: neither its model nor what the call calls may continue or change it.");
 
     private void Complete()
     {

@@ -79,7 +79,10 @@ public sealed partial class SegmentStreamer
             isOver = true;
             current = outer;
             (streamer.activeInfo, streamer.mayReuse, streamer.isCalling) = before;
-            streamer.states.DropPending();
+            if (!ReferenceEquals(outer, streamer))
+            {
+                streamer.states.DropPending();
+            }
         }
     }
 }

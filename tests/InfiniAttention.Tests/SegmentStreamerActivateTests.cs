@@ -1,3 +1,4 @@
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
@@ -102,6 +103,24 @@ public class SegmentStreamerActivateTests
     }
 
     [Fact]
+    public void A_model_may_tell_one_of_its_layers_more_in_an_activation_of_its_own()
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        var model = new Weighing(Case);
+        Tensor x = Case.Input().detach();
+        Tensor whole = model.call(x);
+        using var streamer = new SegmentStreamer(model);
+        Tensor first = streamer.Forward(x.narrow(1, 0, 5));
+        using (streamer.Activate())
+        {
+            Difference.Close(whole, cat([first, model.call(x.narrow(1, 5, 6))], 1), Tolerance, "both calls");
+        }
+
+        Assert.Equal(11, streamer.Position);
+    }
+
+    [Fact]
     public void A_layer_of_another_model_does_not_see_the_stream()
     {
         using var scope = NewDisposeScope();
@@ -137,5 +156,29 @@ public class SegmentStreamerActivateTests
 
         SafeTensors.Of(streamer).CompareTo(before, 0, new Difference());
         Assert.Equal(11, streamer.Position);
+    }
+
+    /// <summary>Two layers, the first of which writes with half the weight.</summary>
+    private sealed class Weighing : nn.Module<Tensor, Tensor>
+    {
+        private readonly InfiniAttentionModule first, second;
+
+        public Weighing(LayerCase one)
+            : base(nameof(Weighing))
+        {
+            (first, second) = (one.Layer(), (one with { Seed = one.Seed + 1 }).Layer());
+            RegisterComponents();
+        }
+
+        public override Tensor forward(Tensor x)
+        {
+            var half = new TokenInfo(WriteWeights: full([x.shape[0], x.shape[1]], 0.5, ScalarType.Float64));
+            using (SegmentStreamer.Current?.Activate(half))
+            {
+                x = SegmentStreamer.Current is null ? first.forward(x, half) : first.call(x);
+            }
+
+            return second.call(x);
+        }
     }
 }

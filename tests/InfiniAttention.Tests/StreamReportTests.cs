@@ -100,6 +100,26 @@ public class StreamReportTests
     }
 
     [Fact]
+    public void Who_is_told_of_a_segment_may_not_change_the_stream_that_writes_it()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniAttentionModule(Options);
+        using var stream = new SegmentStreamer(layer);
+        var x = randn(1, 8, 16);
+        foreach (var change in new[] { stream.Detach, stream.Reset, () => { layer.call(x); } })
+        {
+            stream.SegmentWritten = _ => change();
+            using (stream.Activate())
+            {
+                Assert.Contains("in the middle of a call", Assert.Throws<InvalidOperationException>(() => layer.call(x)).Message);
+            }
+
+            Assert.Contains("in the middle of a call", Assert.Throws<InvalidOperationException>(() => stream.Forward(x)).Message);
+            Assert.Equal(0, stream.Position);
+        }
+    }
+
+    [Fact]
     public void The_retrieval_error_is_that_of_the_segments_own_keys()
     {
         using var scope = NewDisposeScope();
