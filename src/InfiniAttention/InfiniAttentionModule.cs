@@ -225,7 +225,10 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     /// <summary>sigmoid(beta), (G, R, 1, 1).</summary>
     private Tensor GateShare(ScalarType type) => As(gate, type).sigmoid().view(Options.KeyValueHeads, Options.QueriesPerKey, 1, 1);
 
-    /// <summary>x (B, T, D) with 0 for padding (B, T) that is not finite: 0 times NaN would be NaN wherever padding counts 0 times.</summary>
+    /// <summary>
+    /// x (B, T, D) with 0 for padding (B, T) that is not finite, or so large that scores would not be: 0 times NaN would be NaN
+    /// wherever padding counts 0 times.
+    /// </summary>
     private static Tensor WithFinitePadding(Tensor x, Tensor? padding)
     {
         if (padding is null)
@@ -234,7 +237,7 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
         }
 
         using var scope = NewDisposeScope();
-        var isSpoilt = padding & ~x.detach().sum([-1]).isfinite();
+        var isSpoilt = padding & ~x.detach().norm(-1).isfinite();
         return x.masked_fill(isSpoilt.unsqueeze(-1), Scalars.Zero).MoveToOuterDisposeScope();
     }
 
