@@ -64,8 +64,11 @@ internal sealed class AttentionBlock
     public void Check(IReadOnlyDictionary<string, long[]> shapes, string optional, long[] optionalShape, bool hasBias)
     {
         var expected = shapes.Where(entry => hasBias || !IsBias(entry.Key)).ToDictionary(entry => entry.Key, entry => entry.Value);
+        var aboutBias = shapes.Keys.Where(IsBias).Any(Holds)
+            ? "; where the block has none beside its other biases, add zeros under that name"
+            : "; without it Bias must be false in the layer's options";
         var problems = expected.Keys.Where(name => !Holds(name))
-            .Select(name => $"'{name}' ({string.Join(", ", expected[name])}) is missing{(IsBias(name) ? "; without it Bias must be false in the layer's options" : "")}").ToList();
+            .Select(name => $"'{name}' ({string.Join(", ", expected[name])}) is missing{(IsBias(name) ? aboutBias : "")}").ToList();
         expected[optional] = optionalShape;
         foreach (var (name, tensor) in tensors)
         {

@@ -12,6 +12,7 @@ public sealed partial class InfiniAttentionModule
     /// <see cref="EmptyMemory.LocalOnly"/>, and batch-first input, it computes what that module computes under a causal mask,
     /// up to the first segment boundary.
     /// </summary>
+    /// <remarks>A module made with <c>add_zero_attn</c> computes something else, and nothing in it tells: do not take it over.</remarks>
     /// <param name="attention">The module, for self-attention; it stays as it is.</param>
     /// <param name="options">Shape and rules. <c>Bias</c> is taken from the module; its number of heads and its dropout are known to the options alone.</param>
     /// <exception cref="ArgumentException">

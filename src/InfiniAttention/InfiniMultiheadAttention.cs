@@ -114,7 +114,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     {
         CheckSequence(query, key, value);
         var (tokens, batch) = (query.shape[0], query.shape[1]);
-        CheckPadding(key_padding_mask, tokens, batch);
+        CheckPadding(key_padding_mask, tokens, batch, query.device);
         CheckMask(attn_mask, tokens, batch);
         var stream = SegmentStreamer.Current is { } current && current.Holds(attention) ? current : null;
         CheckWeights(need_weights, stream, tokens);
@@ -190,7 +190,10 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         using Scalar beta = Options.GateInit;
-        return (Gate != full_like(Gate, beta, createdType).to(Gate.dtype)).any().item<bool>();
+        var initial = full_like(Gate, beta, createdType);
+
+        // A layer that was of half precision for a while has rounded its gate.
+        return !Array.Exists([createdType, ScalarType.BFloat16, ScalarType.Float16], type => (Gate == initial.to(type).to(Gate.dtype)).all().item<bool>());
     }
 
     private void CheckSequence(Tensor query, Tensor key, Tensor value)
@@ -202,10 +205,12 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
             $"query has shape {Describe.Shape(query)}; it must be (T, B, E) with at least one token and one row, and E = {Options.EmbedDim}.", nameof(query));
     }
 
-    private static void CheckPadding(Tensor? mask, long tokens, long batch)
+    private static void CheckPadding(Tensor? mask, long tokens, long batch, Device device)
     {
-        Require(mask is null || (mask.dtype is ScalarType.Bool or ScalarType.Byte && mask.shape.SequenceEqual([batch, tokens])),
-            $"key_padding_mask is {mask?.dtype} of shape {(mask is null ? "" : Describe.Shape(mask))}; it must be Bool or Byte of shape (B, T) = ({batch}, {tokens}).",
+        Require(
+            mask is null || (mask.dtype is ScalarType.Bool or ScalarType.Byte && mask.shape.SequenceEqual([batch, tokens]) && Describe.Same(mask.device, device)),
+            $"key_padding_mask is {mask?.dtype} of shape {(mask is null ? "" : Describe.Shape(mask))} on {mask?.device}; "
+                + $"it must be Bool or Byte of shape (B, T) = ({batch}, {tokens}) on {device}, like query.",
             "key_padding_mask");
     }
 

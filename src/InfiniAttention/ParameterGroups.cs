@@ -13,8 +13,8 @@ public sealed partial class InfiniAttentionModule
     /// <code>
     /// var optimizer = optim.AdamW(
     /// [
-    ///     new(InfiniAttentionModule.GateParameters(model), new() { LearningRate = 1e-2, weight_decay = 0 }),
-    ///     new(InfiniAttentionModule.OtherParameters(model), new() { LearningRate = 1e-4, weight_decay = 0.1 }),
+    ///     new AdamW.ParamGroup(InfiniAttentionModule.GateParameters(model), lr: 1e-2, weight_decay: 0),
+    ///     new AdamW.ParamGroup(InfiniAttentionModule.OtherParameters(model), lr: 1e-4, weight_decay: 0.1),
     /// ]);
     /// </code>
     /// </remarks>

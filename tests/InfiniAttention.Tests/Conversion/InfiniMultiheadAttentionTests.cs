@@ -142,6 +142,7 @@ public class InfiniMultiheadAttentionTests
             Assert.Equal(4, layer.state_dict().Count);
             Assert.False(layer.to(ScalarType.Float64).SavesGate);
             Assert.False(layer.to(ScalarType.BFloat16).SavesGate);
+            Assert.False(layer.to(ScalarType.Float32).SavesGate);
         }
     }
 
