@@ -20,10 +20,20 @@ fi
 feed_has_torchsharp ||
   die "Packing needs TorchSharp $lowest_torchsharp or later, and ${torch_feed:-the package feed} has none: give a feed that has it, as in '$0 FOLDER'."
 
+# The page that a package feed shows: links into the repository become addresses, or plain text where no remote has one;
+# charts (feeds show no SVG) and comments (feeds show them) are left out.
+packed_readme() {
+  local address link='\1'
+  address=$({ git -C "$root" remote get-url origin 2>/dev/null || true; } | sed -E 's#^git@([^:]+):#https://\1/#; s#\.git$##')
+  if [[ $address == https://* ]]; then link="[\\1]($address/blob/$(git -C "$root" rev-parse HEAD)/\\2)"; fi
+  sed -E -e '/^(!\[|<!--)/d' -e "s@\[([^]]*)\]\(([^):#]+(#[^)]*)?)\)@$link@g" "$root/README.md" >"$out/README.md"
+}
+
 library=$root/src/InfiniAttention/InfiniAttention.csproj
 properties=(-p:TorchSource=package)
+packed_readme
 version=$(dotnet msbuild "$library" "${properties[@]}" -getProperty:Version)
-dotnet pack "$library" "${properties[@]}" -p:ContinuousIntegrationBuild=true -c Release -o "$out/feed" -v q --nologo
+dotnet pack "$library" "${properties[@]}" -p:ContinuousIntegrationBuild=true -p:PackageReadme="$out/README.md" -c Release -o "$out/feed" -v q --nologo
 dotnet run "$root/eng/package/CheckPackage.cs" -- "$out/feed/InfiniAttention.$version.nupkg"
 
 # A project outside the repository's own settings, for both frameworks; it runs on the newer one.

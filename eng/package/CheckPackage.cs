@@ -2,6 +2,7 @@
 #:property PublishAot=false
 using System.IO.Compression;
 using System.Reflection.Metadata;
+using System.Text.RegularExpressions;
 using System.Xml.Linq;
 
 var package = args[0];
@@ -32,6 +33,10 @@ List(package, main, ["InfiniAttention.nuspec", "README.md",
     .. frameworks.SelectMany(framework => new[] { $"lib/{framework}/InfiniAttention.dll", $"lib/{framework}/InfiniAttention.xml" })]);
 using var debug = ZipFile.OpenRead(symbols);
 List(symbols, debug, ["InfiniAttention.nuspec", .. frameworks.Select(framework => $"lib/{framework}/InfiniAttention.pdb")]);
+
+using var readme = new StreamReader(main.GetEntry("README.md")!.Open());
+foreach (Match link in Regex.Matches(readme.ReadToEnd(), @"\]\((?!https?://|#)[^)]*\)"))
+    Expect(false, $"the readme's link {link.Value} leads nowhere outside the repository");
 
 using var nuspec = main.GetEntry("InfiniAttention.nuspec")!.Open();
 var metadata = XDocument.Load(nuspec).Root!.Elements().Single();
