@@ -36,7 +36,7 @@ public static class EvalCommand
                 Haystack = arguments.GetValue(haystack)! switch
                 {
                     [] => Haystack.Periodic,
-                    [var file] => Haystack.FromFile(file),
+                    [_] and var file => Haystack.FromFiles(file)[0],
                     _ => throw new InputException("A key is hidden in one haystack: give --haystack once."),
                 },
                 Device = PasskeyCommand.Device(arguments.GetValue(device)!),

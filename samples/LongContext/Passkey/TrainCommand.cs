@@ -21,7 +21,7 @@ public static class TrainCommand
         var command = new Command("train", "Trains weights from nothing.") { rule, seed, output, resume, haystack, device };
         command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C is heard only once the action has returned its task
         {
-            var books = arguments.GetValue(haystack)!.Select(Haystack.FromFile).ToList();
+            var books = Haystack.FromFiles(arguments.GetValue(haystack)!);
             foreach (var update in PasskeyCommand.Rules(arguments.GetValue(rule)!))
             {
                 var settings = new TrainingSettings
