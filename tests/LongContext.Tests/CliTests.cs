@@ -95,6 +95,7 @@ public sealed class CliTests : IDisposable
     [Theory]
     [InlineData("is a folder: give the name of a file.", "passkey", "eval", "--csv", "FOLDER")]
     [InlineData("cannot be written: ", "passkey", "eval", "--svg", "FILE/chart.svg")]
+    [InlineData("cannot be written: ", "passkey", "train", "--output", "FILE")]
     public async Task Results_that_cannot_be_written_are_refused_before_the_work(string message, params string[] arguments)
     {
         File.WriteAllText(folder.File("file"), "");
@@ -121,6 +122,32 @@ public sealed class CliTests : IDisposable
         Assert.Equal(1, code);
         Assert.Contains(Unreadable, error);
         Assert.Single(error.Trim().Split('\n'));
+    }
+
+    [Fact]
+    public async Task Resuming_without_anything_to_resume_is_refused_before_the_training()
+    {
+        var (code, output, error) = await Run(["passkey", "train", "--resume", "--output", folder.File("weights")]);
+
+        Assert.Equal((1, ""), (code, output));
+        Assert.Equal($"There is nothing to resume in '{folder.File("weights")}', no checkpoint and no weights: leave --resume out to begin.", error.Trim());
+    }
+
+    [Fact]
+    public async Task Resuming_skips_a_rule_that_is_finished_and_begins_one_that_has_not_begun()
+    {
+        if (OperatingSystem.IsWindows())
+            return; // there is no signal to send to another process
+        var weights = folder.File("passkey-linear.safetensors");
+        File.WriteAllText(weights, "");
+
+        var (code, output) = await RunAndInterrupt("Delta rule, ", "passkey", "train", "--resume", "--output", folder.File(""));
+
+        Assert.Equal(Cli.Interrupted, code);
+        Assert.Contains($"Linear rule: finished before. Weights: {weights}", output);
+        Assert.Contains("Interrupted: go on with --resume.", output);
+        Assert.True(File.Exists(folder.File("passkey-delta.checkpoint")));
+        Assert.Equal(0, new FileInfo(weights).Length);
     }
 
     private void Save(MemoryUpdate rule)
