@@ -41,8 +41,9 @@ public sealed record AdaptReport
             table.AddColumn(new TableColumn($"head {head + 1}").RightAligned());
         foreach (var (before, after) in Before.Zip(After))
         {
+            // Adding 0 turns a negative 0, which would be written with two signs, into a positive one.
             var cells = before.Gates.Zip(after.Gates, after.MemoryShares)
-                .Select(gate => Invariant($"{gate.First:0.0} to {gate.Second:0.0}: {gate.Second - gate.First:+0.0;-0.0}, {gate.Third:P0}"));
+                .Select(gate => Invariant($"{gate.First:0.0} to {gate.Second:0.0}: {Math.Round(gate.Second - gate.First, 1) + 0.0:+0.0;-0.0}, {gate.Third:P0}"));
             table.AddRow([after.Layer, .. cells]);
         }
         return table;
