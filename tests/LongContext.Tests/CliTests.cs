@@ -96,6 +96,7 @@ public sealed class CliTests : IDisposable
     [InlineData("is a folder: give the name of a file.", "passkey", "eval", "--csv", "FOLDER")]
     [InlineData("cannot be written: ", "passkey", "eval", "--svg", "FILE/chart.svg")]
     [InlineData("cannot be written: ", "passkey", "train", "--output", "FILE")]
+    [InlineData("cannot be written: ", "adapt", "--svg", "FILE")]
     public async Task Results_that_cannot_be_written_are_refused_before_the_work(string message, params string[] arguments)
     {
         File.WriteAllText(folder.File("file"), "");
