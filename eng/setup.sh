@@ -86,6 +86,12 @@ choose_source() {
   esac
 }
 
+# A libtorch-dev that was there before may have come with the OpenBLAS whose threads fight those of libtorch; Debian prefers it.
+warn_of_slow_openblas() { # warn_of_slow_openblas FOLDER
+  [[ $(readlink -f "$1/libopenblas.so.0" "$1/libblas.so.3") != */openblas-pthread/* ]] ||
+    say "libopenblas0-pthread makes attention several times slower: 'apt-get install libopenblas0-openmp libopenblas0-pthread-' replaces it"
+}
+
 # The subset's native part needs a libtorch with headers, a C++ compiler and cmake; what is missing comes from Debian's packages.
 find_native_tools() {
   local missing=() found status=0
@@ -93,7 +99,7 @@ find_native_tools() {
   [[ ${LIBTORCH:-} != /usr ]] || LIBTORCH=
   found=$("$root/eng/find-libtorch.sh" "${LIBTORCH:-/usr}" 2>&1) || status=$?
   case $status in
-    0) libtorch_version=${found%% *} ;;
+    0) libtorch_version=${found%% *}; [[ -n ${LIBTORCH:-} ]] || warn_of_slow_openblas "/usr/lib/$(uname -m)-linux-gnu" ;;
     3) missing+=(libtorch-dev libopenblas0-openmp) ;;
     *) die "$found" ;;
   esac

@@ -22,7 +22,7 @@ try
 {
     return root.Parse(args).Invoke(new() { EnableDefaultExceptionHandler = false });
 }
-catch (ArgumentException error)
+catch (Exception error) when (error is ArgumentException or MeasurementException or IOException or UnauthorizedAccessException)
 {
     Console.Error.WriteLine(error.Message);
     return 2;
@@ -32,16 +32,15 @@ Command Targets()
 {
     var only = new Option<string?>("--only") { Description = "Measure only the targets whose name contains this." };
     var quick = new Option<bool>("--quick") { Description = "Shorter lengths and fewer rounds: an impression in a few minutes." };
-    var output = new Option<string?>("--output") { Description = "The file of results; bench/results/targets-DEVICE.csv if not given." };
+    var output = new Option<string?>("--output") { Description = "The file of results; if not given, bench/results/targets-DEVICE.csv, or none with --only or --quick." };
     var command = new Command("targets", "Measures what the library promises, each as a ratio within one run, and says pass or fail.") { only, quick, output };
     command.SetAction(parsed =>
     {
-        var (name, isQuick) = (parsed.GetValue(device)!, parsed.GetValue(quick));
+        var (name, isQuick, chosen) = (parsed.GetValue(device)!, parsed.GetValue(quick), parsed.GetValue(only));
         var place = DeviceOf(name);
         var clock = isQuick ? new Stopclock(place, TimeSpan.FromSeconds(4), 3) : new Stopclock(place, TimeSpan.FromSeconds(12), 5);
-        return TargetsCommand.Run(
-            new(place, name, clock, isQuick), parsed.GetValue(only),
-            parsed.GetValue(output) ?? Path.Combine(Machine.ResultsFolder, $"targets-{place.type.ToString().ToLowerInvariant()}.csv"));
+        var isWhole = chosen is null && !isQuick; // part of the results must not take the place of all
+        return TargetsCommand.Run(new(place, name, clock, isQuick), chosen, parsed.GetValue(output) ?? (isWhole ? ResultsOf("targets", place) : null));
     });
     return command;
 }
@@ -68,7 +67,7 @@ Command Costs()
     command.SetAction(parsed =>
     {
         var place = DeviceOf(parsed.GetValue(device)!);
-        CostsCommand.Run(place, parsed.GetValue(output) ?? Path.Combine(Machine.ResultsFolder, $"costs-{place.type.ToString().ToLowerInvariant()}.csv"));
+        CostsCommand.Run(place, parsed.GetValue(output) ?? ResultsOf("costs", place));
     });
     return command;
 }
@@ -93,6 +92,8 @@ Command Suites()
     command.SetAction(parsed => { BenchmarkSwitcher.FromAssembly(typeof(Program).Assembly).Run(parsed.GetValue(arguments), configuration); });
     return command;
 }
+
+static string ResultsOf(string command, torch.Device device) => Path.Combine(Machine.ResultsFolder, $"{command}-{device.type.ToString().ToLowerInvariant()}.csv");
 
 static torch.Device DeviceOf(string name)
 {

@@ -27,7 +27,7 @@ public static class Cli
         {
             return await root.Parse(arguments).InvokeAsync(configuration);
         }
-        catch (InputException error)
+        catch (Exception error) when (error is InputException or IOException or UnauthorizedAccessException)
         {
             await Console.Error.WriteLineAsync(error.Message);
             return Failure;

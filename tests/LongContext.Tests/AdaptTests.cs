@@ -17,11 +17,12 @@ public sealed class AdaptTests
         {
             foreach (var batch in new[] { task.Anywhere(2, 64), task.Anywhere(2, 256), task.Apart(2, 64, 64), task.Apart(2, 320, 64, 100) })
             {
-                Assert.All(batch.Tokens, token => Assert.InRange(token, 0, RecallTask.Vocabulary - 1));
+                var (all, isAnswer) = (batch.Tokens(0, batch.Length), batch.Answers(0, batch.Length));
+                Assert.All(all, token => Assert.InRange(token, 0, RecallTask.Vocabulary - 1));
                 for (var row = 0; row < batch.Rows; row++)
                 {
-                    var tokens = batch.Tokens.AsSpan(row * batch.Length, batch.Length).ToArray();
-                    var answers = Enumerable.Range(0, batch.Length).Where(t => batch.Answers[row * batch.Length + t]).ToList();
+                    var tokens = all.AsSpan(row * batch.Length, batch.Length).ToArray();
+                    var answers = Enumerable.Range(0, batch.Length).Where(t => isAnswer[row * batch.Length + t]).ToList();
                     Assert.NotEmpty(answers);
                     foreach (var t in answers)
                     {
@@ -38,14 +39,46 @@ public sealed class AdaptTests
     public void Far_questions_stand_in_the_last_segment_and_their_pairs_in_the_first()
     {
         var batch = new RecallTask(4).Apart(8, 512, 64, 100);
-        var pairs = Enumerable.Range(0, batch.Tokens.Length).Where(t => batch.Tokens[t] is >= 39 and < 55 && !batch.Answers[t]).Select(t => t % 512).ToList();
-        var answers = Enumerable.Range(0, batch.Tokens.Length).Where(t => batch.Answers[t]).Select(t => t % 512).ToList();
+        var (tokens, isAnswer, weights) = (batch.Tokens(0, 512), batch.Answers(0, 512), batch.WriteWeights(0, 512));
+        var pairs = Enumerable.Range(0, tokens.Length).Where(t => tokens[t] is >= 39 and < 55 && !isAnswer[t]).Select(t => t % 512).ToList();
+        var answers = Enumerable.Range(0, tokens.Length).Where(t => isAnswer[t]).Select(t => t % 512).ToList();
         Assert.Equal(8 * RecallTask.Pairs, pairs.Count);
         Assert.Equal(8 * RecallTask.Pairs, answers.Count);
         Assert.All(pairs, t => Assert.InRange(t, 0, 63));
         Assert.All(answers, t => Assert.InRange(t, 448, 511));
-        Assert.All(Enumerable.Range(0, 8), row => Assert.All(batch.WriteWeights[(row * 512)..(row * 512 + 64)], weight => Assert.Equal(1, weight)));
-        Assert.Contains(batch.WriteWeights, weight => weight > 2);
+        Assert.All(Enumerable.Range(0, 8), row => Assert.All(weights[(row * 512)..(row * 512 + 64)].Concat(weights[(row * 512 + 448)..(row * 512 + 512)]), weight => Assert.Equal(1, weight)));
+        Assert.Contains(weights, weight => weight > 2);
+    }
+
+    [Fact]
+    public void A_stretch_of_rows_is_what_stands_there_in_the_whole()
+    {
+        var batch = new RecallTask(5).Apart(3, 512, 64, 100);
+
+        Assert.Equal(Cut(batch.Tokens(0, 512)), batch.Tokens(440, 70));
+        Assert.Equal(Cut(batch.Answers(0, 512)), batch.Answers(440, 70));
+        Assert.Equal(Cut(batch.WriteWeights(0, 512)), batch.WriteWeights(440, 70));
+
+        static T[] Cut<T>(T[] rows) => [.. rows.Chunk(512).SelectMany(row => row[440..510])];
+    }
+
+    [Fact]
+    public void A_cancelled_reading_ends_without_a_result()
+    {
+        using var scope = NewDisposeScope();
+        using var cancellation = new CancellationTokenSource();
+        var model = new LlamaDecoder(Settings.Model);
+        for (var layer = 0; layer < Settings.Model.Layers; layer++)
+            model.Layers[layer].Convert(Settings.Window, MemoryUpdate.Linear, Settings.InitialGates(layer));
+        var segments = 0;
+        void Cancel(SegmentReport segment)
+        {
+            segments++;
+            cancellation.Cancel();
+        }
+
+        Assert.Null(new RecallEvaluator(Settings).Streamed(model, 1 << 20, cancellation.Token, stream => stream.SegmentWritten = Cancel));
+        Assert.Equal(Settings.Model.Layers * 4096 / Settings.Window, segments);
     }
 
     [Theory]
@@ -108,6 +141,20 @@ public sealed class AdaptTests
         Assert.Contains("retrieval error", output);
         Assert.Contains("layer 2, continued", File.ReadAllText(folder.File("maps/gates.svg")));
         Assert.Contains("segment 4", File.ReadAllText(folder.File("maps/retrieval.svg")));
+    }
+
+    [Fact]
+    public async Task An_interrupted_run_prints_what_was_measured_so_far()
+    {
+        if (OperatingSystem.IsWindows())
+            return; // there is no signal to send to another process
+
+        var (code, output) = await CliTests.RunAndInterrupt("layer 2 converted", "adapt", "--plain-steps", "2", "--steps", "1000000", "--longest", "256");
+
+        Assert.Equal(Cli.Interrupted, code);
+        Assert.Contains("Interrupted: this is what was measured so far.", output);
+        Assert.Matches(@"│ +256 │ +\d+ │ +\d+ │ +– │", output);
+        Assert.Contains("Gates", output);
     }
 
     [Theory]

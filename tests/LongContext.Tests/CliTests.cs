@@ -83,29 +83,94 @@ public sealed class CliTests : IDisposable
         if (OperatingSystem.IsWindows())
             return; // there is no signal to send to another process
         Save(MemoryUpdate.Linear);
-        var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true };
-        foreach (var argument in new[] { typeof(Cli).Assembly.Location, "passkey", "eval", "--lengths", "512,512M", "--trials", "1", "--positions", "end", "--weights", folder.File("Linear") })
-            start.ArgumentList.Add(argument);
-        using var program = Process.Start(start)!;
-        var output = new StringBuilder();
-        while (!output.ToString().Contains("million tokens", StringComparison.Ordinal))
-            output.AppendLine(await program.StandardOutput.ReadLineAsync());
-        await Task.Delay(TimeSpan.FromSeconds(5)); // for the first length
 
-        using (var signal = Process.Start("kill", ["-INT", $"{program.Id}"]))
-            await signal.WaitForExitAsync();
-        output.Append(await program.StandardOutput.ReadToEndAsync());
-        await program.WaitForExitAsync();
+        var (code, output) = await RunAndInterrupt(
+            "million tokens", "passkey", "eval", "--lengths", "512,512M", "--trials", "1", "--positions", "end", "--weights", folder.File("Linear"));
 
-        Assert.Equal(Cli.Interrupted, program.ExitCode);
-        Assert.Contains("Interrupted: this is what was measured so far.", output.ToString());
-        Assert.Matches(@"│ 512 +│ +(0|100) +│ +1 │", output.ToString());
+        Assert.Equal(Cli.Interrupted, code);
+        Assert.Contains("Interrupted: this is what was measured so far.", output);
+        Assert.Matches(@"│ 512 +│ +(0|100) +│ +1 │", output);
+    }
+
+    [Theory]
+    [InlineData("is a folder: give the name of a file.", "passkey", "eval", "--csv", "FOLDER")]
+    [InlineData("cannot be written: ", "passkey", "eval", "--svg", "FILE/chart.svg")]
+    [InlineData("cannot be written: ", "passkey", "train", "--output", "FILE")]
+    [InlineData("cannot be written: ", "adapt", "--svg", "FILE")]
+    public async Task Results_that_cannot_be_written_are_refused_before_the_work(string message, params string[] arguments)
+    {
+        File.WriteAllText(folder.File("file"), "");
+        string[] real = [.. arguments.Select(argument => argument.Replace("FILE", folder.File("file")).Replace("FOLDER", folder.File("")))];
+
+        var (code, output, error) = await Run(real);
+
+        Assert.Equal((1, ""), (code, output));
+        Assert.Contains(message, error);
+        Assert.Single(error.Trim().Split('\n'));
+    }
+
+    [Theory]
+    [InlineData("--weights")]
+    [InlineData("--haystack")]
+    public async Task A_file_that_cannot_be_read_ends_with_one_sentence(string option)
+    {
+        const string Unreadable = "/proc/self/mem"; // even for root: its first page is no memory
+        if (!File.Exists(Unreadable))
+            return;
+
+        var (code, _, error) = await Run(["passkey", "eval", option, Unreadable]);
+
+        Assert.Equal(1, code);
+        Assert.Contains(Unreadable, error);
+        Assert.Single(error.Trim().Split('\n'));
+    }
+
+    [Fact]
+    public async Task Resuming_without_anything_to_resume_is_refused_before_the_training()
+    {
+        var (code, output, error) = await Run(["passkey", "train", "--resume", "--output", folder.File("weights")]);
+
+        Assert.Equal((1, ""), (code, output));
+        Assert.Equal($"There is nothing to resume in '{folder.File("weights")}', no checkpoint and no weights: leave --resume out to begin.", error.Trim());
+    }
+
+    [Fact]
+    public async Task Resuming_skips_a_rule_that_is_finished_and_begins_one_that_has_not_begun()
+    {
+        if (OperatingSystem.IsWindows())
+            return; // there is no signal to send to another process
+        var weights = folder.File("passkey-linear.safetensors");
+        File.WriteAllText(weights, "");
+
+        var (code, output) = await RunAndInterrupt("Delta rule, ", "passkey", "train", "--resume", "--output", folder.File(""));
+
+        Assert.Equal(Cli.Interrupted, code);
+        Assert.Contains($"Linear rule: finished before. Weights: {weights}", output);
+        Assert.Contains("Interrupted: go on with --resume.", output);
+        Assert.True(File.Exists(folder.File("passkey-delta.checkpoint")));
+        Assert.Equal(0, new FileInfo(weights).Length);
     }
 
     private void Save(MemoryUpdate rule)
     {
         using var model = InfiniTransformerTests.Small(rule);
         WeightsFile.Save(folder.File(rule.ToString()), model);
+    }
+
+    /// <summary>Runs the program in a process of its own, and presses Ctrl-C a while after a text was printed.</summary>
+    internal static async Task<(int Code, string Output)> RunAndInterrupt(string text, params string[] arguments)
+    {
+        using var program = Process.Start(new ProcessStartInfo("dotnet", [typeof(Cli).Assembly.Location, .. arguments]) { RedirectStandardOutput = true })!;
+        var output = new StringBuilder();
+        while (!output.ToString().Contains(text, StringComparison.Ordinal) && await program.StandardOutput.ReadLineAsync() is { } line)
+            output.AppendLine(line);
+        await Task.Delay(TimeSpan.FromSeconds(5)); // for the first results
+
+        using (var signal = Process.Start("kill", ["-INT", $"{program.Id}"]))
+            await signal.WaitForExitAsync();
+        output.Append(await program.StandardOutput.ReadToEndAsync());
+        await program.WaitForExitAsync();
+        return (program.ExitCode, output.ToString());
     }
 
     internal static async Task<(int Code, string Output, string Error)> Run(string[] arguments)

@@ -39,12 +39,27 @@ public class HaystackTests
         var path = Path.GetTempFileName();
         try
         {
-            Assert.Contains("is empty", Assert.Throws<InputException>(() => Haystack.FromFile(path)).Message);
+            Assert.Contains("is empty", Assert.Throws<InputException>(() => Haystack.FromFiles([path])).Message);
         }
         finally
         {
             File.Delete(path);
         }
-        Assert.Contains("There is no haystack file", Assert.Throws<InputException>(() => Haystack.FromFile(path)).Message);
+        Assert.Contains("There is no haystack file", Assert.Throws<InputException>(() => Haystack.FromFiles([path])).Message);
+    }
+
+    [Fact]
+    public void Files_that_are_too_large_together_are_refused()
+    {
+        using var folder = new TemporaryFolder();
+        string[] paths = [folder.File("one"), folder.File("two")];
+        foreach (var path in paths)
+        {
+            using var file = File.Create(path);
+            file.SetLength(20 << 20);
+        }
+
+        Assert.Equal("The haystack files together are larger than 32 MB: give a part.", Assert.Throws<InputException>(() => Haystack.FromFiles(paths)).Message);
+        Assert.Equal(20 << 20, Assert.Single(Haystack.FromFiles(paths[..1])).Length);
     }
 }

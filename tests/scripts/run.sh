@@ -59,6 +59,15 @@ refuses "unknown TORCH_SOURCE" "TORCH_SOURCE is 'pakage': allowed are package, a
 refuses "assembly without a file" "set TORCHSHARP_ASSEMBLY to the path of a TorchSharp.dll\.$" env TORCH_SOURCE=assembly ./run.sh
 refuses "assembly that is not there" "'/no.dll', which does not exist: set it to the path" env TORCH_SOURCE=assembly TORCHSHARP_ASSEMBLY=/no.dll ./run.sh
 
+mkdir -p "$work/blas/openblas-pthread" "$work/blas/openblas-openmp"
+: | tee "$work"/blas/openblas-{pthread,openmp}/libopenblas.so.0 >/dev/null
+for threads in pthread openmp; do
+  ln -sf "openblas-$threads/libopenblas.so.0" "$work/blas/libopenblas.so.0"
+  output=$(bash -c 'source eng/setup.sh; warn_of_slow_openblas "$0"' "$work/blas" 2>&1)
+  [[ $threads == openmp && -z $output || $threads == pthread && $output =~ replaces\ it$ ]]
+  outcome $(( ! $? )) "OpenBLAS with $threads" "$output"
+done
+
 # A copy of the scripts alone, so that nothing here touches what this tree remembers.
 mkdir "$work/copy" && cp -R run.sh eng Directory.Packages.props "$work/copy" && chmod -R a+rwX "$work/copy"
 without_torchsharp() { env RestoreSources="$work/nothing" RestoreAdditionalProjectSources= NUGET_PACKAGES="$work/packages" "$@"; }

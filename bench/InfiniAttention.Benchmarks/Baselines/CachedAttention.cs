@@ -9,7 +9,6 @@ internal sealed class CachedAttention : IDisposable
     private readonly LayerWeights weights;
     private readonly Tensor keys;   // (B, H, N, K)
     private readonly Tensor values; // (B, H, N, K)
-    private long length;
     private long next;
 
     /// <param name="weights">The layer's weights.</param>
@@ -22,7 +21,6 @@ internal sealed class CachedAttention : IDisposable
         var like = weights.Key;
         keys = randn([batch, weights.Heads, weights.SegmentLength, weights.HeadWidth], like.dtype, like.device).DetachFromDisposeScope();
         values = randn_like(keys).DetachFromDisposeScope();
-        length = isFull ? weights.SegmentLength : 0;
     }
 
     private bool IsFull { get; }
@@ -36,7 +34,7 @@ internal sealed class CachedAttention : IDisposable
         keys.narrow(2, next, 1).copy_(weights.Project(x, weights.Key));
         values.narrow(2, next, 1).copy_(weights.Project(x, weights.Value));
         next = (next + 1) % weights.SegmentLength;
-        length = IsFull ? weights.SegmentLength : next == 0 ? weights.SegmentLength : next;
+        var length = IsFull || next == 0 ? weights.SegmentLength : next;
         var attended = length == weights.SegmentLength
             ? nn.functional.scaled_dot_product_attention(q, keys, values)
             : nn.functional.scaled_dot_product_attention(q, keys.narrow(2, 0, length), values.narrow(2, 0, length));

@@ -12,6 +12,7 @@ internal static class CostsCommand
 
     public static void Run(Device device, string path)
     {
+        CsvFile.MakeFolder(path);
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var clock = new Stopclock(device, TimeSpan.Zero, 1);

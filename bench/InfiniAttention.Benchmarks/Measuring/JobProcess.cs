@@ -51,7 +51,7 @@ internal static class JobProcess
         process.WaitForExit();
         if (process.ExitCode != 0)
         {
-            throw new InvalidOperationException($"The process of {workload} over {tokens} tokens ended with exit code {process.ExitCode}.");
+            throw new MeasurementException($"The process of {workload} over {tokens} tokens ended with exit code {process.ExitCode}.");
         }
 
         var fields = output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);

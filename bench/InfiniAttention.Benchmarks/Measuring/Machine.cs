@@ -10,7 +10,12 @@ internal static class Machine
     /// <summary>Processor, cores and threads in use.</summary>
     public static string Description => $"{Processor}, {Environment.ProcessorCount} cores, {torch.get_num_threads()} threads, {RuntimeInformation.OSDescription}";
 
-    public static string LibTorch => torch.__version__;
+    /// <summary>The version of libtorch. TorchSharp names the one it was written for; built from source it may run on another.</summary>
+    public static string LibTorch => TorchSource == "assembly" ? $"{torch.__version__} by TorchSharp's account" : torch.__version__;
+
+    /// <summary>Where TorchSharp came from, and its version; the subset has none of its own.</summary>
+    public static string TorchSharp =>
+        TorchSource == "subset" ? TorchSource : $"{TorchSource} {typeof(torch).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0]}";
 
     public static string Runtime => RuntimeInformation.FrameworkDescription;
 
@@ -24,6 +29,7 @@ internal static class Machine
         $"machine: {Description}",
         $"device: {device}",
         $"libtorch: {LibTorch}",
+        $"torchsharp: {TorchSharp}",
         $"runtime: {Runtime}",
         $"commit: {Commit}",
         $"date: {DateTime.UtcNow:yyyy-MM-dd HH:mm} UTC",
@@ -45,6 +51,10 @@ internal static class Machine
             return Environment.CurrentDirectory;
         }
     }
+
+    /// <summary>package, assembly or subset.</summary>
+    private static string TorchSource { get; } =
+        typeof(Machine).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(entry => entry.Key == nameof(TorchSource)).Value!;
 
     private static string Processor =>
         File.Exists("/proc/cpuinfo") && File.ReadLines("/proc/cpuinfo").FirstOrDefault(line => line.StartsWith("model name", StringComparison.Ordinal)) is { } line

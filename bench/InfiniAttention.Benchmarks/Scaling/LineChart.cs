@@ -59,7 +59,8 @@ internal static class LineChart
         }
 
         Text(Left, Height - 40, provenance[0], "font-size=\"10\" fill=\"#666\"");
-        Text(Left, Height - 24, string.Join("   ", provenance.Skip(1)), "font-size=\"10\" fill=\"#666\"");
+        Text(Left, Height - 26, string.Join("   ", provenance.Skip(1).Take(3)), "font-size=\"10\" fill=\"#666\"");
+        Text(Left, Height - 12, string.Join("   ", provenance.Skip(4)), "font-size=\"10\" fill=\"#666\"");
 
         return svg.Append("</svg>\n").ToString();
 

@@ -22,6 +22,7 @@ internal static class ScalingCommand
 
     public static void Run(torch.Device device, string deviceName, long longest, long longestTraining, double patience, string folder)
     {
+        Directory.CreateDirectory(folder);
         var results = new List<(Workload Workload, List<(long Tokens, JobResult Result)> Points)>();
         AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new ElapsedTimeColumn()).Start(progress =>
         {
@@ -103,8 +104,6 @@ internal static class ScalingCommand
             .SelectMany(result => result.Points.Select(point => (IReadOnlyList<object?>)
                 [result.Workload, point.Tokens, point.Result.Seconds, point.Result.Seconds / point.Tokens * 1e6, point.Result.PeakBytes / (1 << 20)]))
             .Prepend(["series", "tokens", "seconds", "microseconds per token", "peak MiB"]).ToArray();
-        CsvFile.Write(path, provenance, rows);
-
         var table = new Table().AddColumns("series", "tokens", "s", "µs per token", "peak MiB");
         foreach (var row in rows.Skip(1))
         {
@@ -112,6 +111,7 @@ internal static class ScalingCommand
         }
 
         AnsiConsole.Write(table);
+        CsvFile.Write(path, provenance, rows);
         AnsiConsole.MarkupLineInterpolated($"Written to {path}.");
     }
 }

@@ -72,7 +72,7 @@ internal static class LayerTargets
         var difference = ((actual - expected).abs().max() / expected.abs().max()).item<float>();
         if (difference is not < 1e-4f)
         {
-            throw new InvalidOperationException($"The layer and its baseline differ by {difference:G3} of the largest output: their times are not of the same computation.");
+            throw new MeasurementException($"The layer and its baseline differ by {difference:G3} of the largest output: their times are not of the same computation.");
         }
     }
 }

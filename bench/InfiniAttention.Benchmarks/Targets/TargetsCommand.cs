@@ -7,8 +7,11 @@ namespace InfiniAttention.Benchmarks;
 /// <summary>Measures the targets, shows them as a table with pass or fail, and writes them to a file.</summary>
 internal static class TargetsCommand
 {
+    /// <param name="setting">Where, how long and how thoroughly.</param>
+    /// <param name="only">Part of the names of the targets to measure; null for all.</param>
+    /// <param name="path">The file of results; null for none.</param>
     /// <returns>0 when every target measured is met, 1 otherwise.</returns>
-    public static int Run(Setting setting, string? only, string path)
+    public static int Run(Setting setting, string? only, string? path)
     {
         Target[] all = [.. LayerTargets.All(setting), .. StreamTargets.All(setting), .. TrainingTargets.All(setting), .. LeakTarget.All()];
         var chosen = all.Where(target => only is null || target.Name.Contains(only, StringComparison.OrdinalIgnoreCase)).ToArray();
@@ -17,11 +20,21 @@ internal static class TargetsCommand
             throw new ArgumentException($"No target's name contains '{only}'; there are {string.Join(", ", all.Select(target => target.Name))}.");
         }
 
+        if (path is not null)
+        {
+            CsvFile.MakeFolder(path);
+        }
+
         var results = Measure(setting, chosen);
         AnsiConsole.Write(Show(results));
-        CsvFile.Write(path, Machine.Provenance(setting.Device).Append($"lengths and rounds: {(setting.IsQuick ? "quick" : "full")}"), Rows(results));
         var missed = results.Count(result => !result.Target.IsMet(result.Measured.Median));
-        AnsiConsole.MarkupLineInterpolated($"{(missed == 0 ? "Every target measured is met" : $"{missed} of {results.Count} targets missed")}. Written to {path}.");
+        AnsiConsole.MarkupLineInterpolated($"{(missed == 0 ? "Every target measured is met" : $"{missed} of {results.Count} targets missed")}.");
+        if (path is not null)
+        {
+            CsvFile.Write(path, Machine.Provenance(setting.Device).Append($"lengths and rounds: {(setting.IsQuick ? "quick" : "full")}"), Rows(results));
+            AnsiConsole.MarkupLineInterpolated($"Written to {path}.");
+        }
+
         return missed == 0 ? 0 : 1;
     }
 

@@ -16,6 +16,8 @@ public static class AdaptCommand
     /// <summary>Longer than this the plain model's attention to everything takes minutes.</summary>
     private const int LongestPlain = 4096;
 
+    private const string GatesMap = "gates.svg", RetrievalMap = "retrieval.svg";
+
     public static Command Create()
     {
         var rule = new Option<string>("--rule") { Description = "The update rule: linear or delta.", DefaultValueFactory = _ => "linear" };
@@ -40,7 +42,13 @@ public static class AdaptCommand
             var length = TokenCount.Parse(arguments.GetValue(longest)!);
             if (length < 2 * settings.Window || length > 1 << 20)
                 throw new InputException($"--longest is {length}; it must be from {2 * settings.Window} to {TokenCount.Format(1 << 20)} tokens.");
-            Run(settings, (int)length, arguments.GetValue(svg), cancellation);
+            var maps = arguments.GetValue(svg);
+            if (maps is not null)
+            {
+                AtomicFile.Check(Path.Combine(maps.FullName, GatesMap));
+                AtomicFile.Check(Path.Combine(maps.FullName, RetrievalMap));
+            }
+            Run(settings, (int)length, maps, cancellation);
             return cancellation.IsCancellationRequested ? Cli.Interrupted : Cli.Success;
         }));
         return command;
@@ -66,30 +74,40 @@ public static class AdaptCommand
         var plain = new LlamaDecoder(settings.Model);
         Train($"plain, {settings.Window} tokens", settings.PlainSteps, done => trainer.TrainPlain(plain, done, cancellation));
         if (cancellation.IsCancellationRequested)
+        {
+            AnsiConsole.WriteLine("Interrupted: nothing was measured so far.");
             return;
+        }
 
-        var converted = Convert(plain, settings, evaluator);
+        var model = Convert(plain, settings, evaluator);
+        var gates = Gates(model);
         var lengths = Lengths(settings.Window, longest);
-        var before = Measure(evaluator, converted, lengths);
-        var gatesBefore = Gates(converted);
-        var continued = converted;
-        Train($"continued, up to {settings.LongestSegments * settings.Window} tokens", settings.ContinuedSteps, done => trainer.Continue(continued, done, cancellation));
-        if (cancellation.IsCancellationRequested)
-            return;
+        var ofPlain = Measure(lengths.TakeWhile(length => length <= LongestPlain), length => evaluator.Plain(plain, length), cancellation);
+        var converted = Measure(lengths, length => evaluator.Streamed(model, length, cancellation), cancellation);
+        if (!cancellation.IsCancellationRequested)
+            Train($"continued, up to {settings.LongestSegments * settings.Window} tokens", settings.ContinuedSteps, done => trainer.Continue(model, done, cancellation));
 
         var segments = new List<SegmentReport>();
-        IReadOnlyList<LayerReport> after = [];
-        var accuracies = Measure(evaluator, continued, lengths[..^1]).Append(evaluator.Streamed(
-            continued, lengths[^1], stream => stream.SegmentWritten = segments.Add, stream => after = stream.Report()));
+        IReadOnlyList<LayerReport>? memories = null;
+        var continued = Measure(lengths[..^1], length => evaluator.Streamed(model, length, cancellation), cancellation);
+        continued.AddRange(Measure(
+            lengths[^1..],
+            length => evaluator.Streamed(model, length, cancellation, stream => stream.SegmentWritten = segments.Add, stream => memories = stream.Report()),
+            cancellation));
         var report = new AdaptReport
         {
             Settings = settings,
-            Recall = [.. lengths.Zip(before, accuracies).Select(row => new RecallRow(row.First, row.First <= LongestPlain ? evaluator.Plain(plain, row.First) : null, row.Second, row.Third))],
-            Before = gatesBefore,
-            After = after,
+            Recall = [.. lengths.Take(Math.Max(ofPlain.Count, converted.Count)).Select((length, i) => new RecallRow(length, At(ofPlain, i), At(converted, i), At(continued, i)))],
+            Before = gates,
+            After = memories ?? Gates(model),
             Segments = segments,
         };
-        Show(report, svg);
+        if (memories is null)
+            ShowInterrupted(report);
+        else
+            Show(report, svg);
+
+        static double? At(List<double> shares, int i) => i < shares.Count ? shares[i] : null;
     }
 
     /// <summary>A copy of the plain model, converted one layer after the other, its outputs compared after each.</summary>
@@ -120,7 +138,18 @@ public static class AdaptCommand
             });
         });
 
-    private static List<double> Measure(RecallEvaluator evaluator, LlamaDecoder model, int[] lengths) => [.. lengths.Select(length => evaluator.Streamed(model, length))];
+    /// <summary>The share of right answers at each length, as far as it comes before a cancellation.</summary>
+    private static List<double> Measure(IEnumerable<int> lengths, Func<int, double?> measure, CancellationToken cancellation)
+    {
+        var shares = new List<double>();
+        foreach (var length in lengths)
+        {
+            if (cancellation.IsCancellationRequested || measure(length) is not { } share)
+                break;
+            shares.Add(share);
+        }
+        return shares;
+    }
 
     private static IReadOnlyList<LayerReport> Gates(LlamaDecoder model)
     {
@@ -137,6 +166,13 @@ public static class AdaptCommand
         return [.. lengths, longest];
     }
 
+    private static void ShowInterrupted(AdaptReport report)
+    {
+        AnsiConsole.WriteLine("Interrupted: this is what was measured so far.");
+        AnsiConsole.Write(report.RecallTable());
+        AnsiConsole.Write(report.GateTable());
+    }
+
     private static void Show(AdaptReport report, DirectoryInfo? svg)
     {
         AnsiConsole.Write(report.RecallTable());
@@ -145,7 +181,7 @@ public static class AdaptCommand
         AnsiConsole.WriteLine("The continuation multiplies what filler writes to the memory, by up to 100, so that short inputs stand for long ones. The paper does not.");
         if (svg is null)
             return;
-        foreach (var (name, text) in new[] { ("gates.svg", report.GatesSvg()), ("retrieval.svg", report.RetrievalSvg()) })
+        foreach (var (name, text) in new[] { (GatesMap, report.GatesSvg()), (RetrievalMap, report.RetrievalSvg()) })
         {
             var path = Path.Combine(svg.FullName, name);
             AtomicFile.Write(path, file => file.Write(Encoding.UTF8.GetBytes(text)));

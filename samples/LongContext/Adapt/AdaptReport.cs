@@ -5,7 +5,7 @@ using Spectre.Console;
 namespace LongContext.Adapt;
 
 /// <summary>The accuracy of the three models at one length; null where it was not measured.</summary>
-public sealed record RecallRow(int Length, double? Plain, double Converted, double Continued);
+public sealed record RecallRow(int Length, double? Plain, double? Converted, double? Continued);
 
 /// <summary>What <c>adapt</c> found, as tables and as heat maps.</summary>
 public sealed record AdaptReport
@@ -13,7 +13,7 @@ public sealed record AdaptReport
     public required AdaptSettings Settings { get; init; }
     public required IReadOnlyList<RecallRow> Recall { get; init; }
 
-    /// <summary>Gates after the conversion and after the continuation, and memories at the end of the longest input.</summary>
+    /// <summary>Gates after the conversion and after the continuation, and memories at the end of the longest input if it was read.</summary>
     public required IReadOnlyList<LayerReport> Before { get; init; }
 
     public required IReadOnlyList<LayerReport> After { get; init; }
@@ -41,8 +41,9 @@ public sealed record AdaptReport
             table.AddColumn(new TableColumn($"head {head + 1}").RightAligned());
         foreach (var (before, after) in Before.Zip(After))
         {
+            // Adding 0 turns a negative 0, which would be written with two signs, into a positive one.
             var cells = before.Gates.Zip(after.Gates, after.MemoryShares)
-                .Select(gate => Invariant($"{gate.First:0.0} to {gate.Second:0.0}: {gate.Second - gate.First:+0.0;-0.0}, {gate.Third:P0}"));
+                .Select(gate => Invariant($"{gate.First:0.0} to {gate.Second:0.0}: {Math.Round(gate.Second - gate.First, 1) + 0.0:+0.0;-0.0}, {gate.Third:P0}"));
             table.AddRow([after.Layer, .. cells]);
         }
         return table;

@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace LongContext.Adapt;
 
 /// <summary>What a step did.</summary>
-public sealed record AdaptStep(int Step, int Length, double Loss, double Accuracy);
+public sealed record AdaptStep(int Step, double Loss, double Accuracy);
 
 /// <summary>Trains a plain decoder on inputs of one window, and continues a converted one on inputs of many segments.</summary>
 public sealed class AdaptTrainer(AdaptSettings settings)
@@ -69,10 +69,11 @@ public sealed class AdaptTrainer(AdaptSettings settings)
         LlamaDecoder model, AdamW optimizer, RecallBatch batch, int step, int steps, Func<Tensor, Tensor, Tensor> forward)
     {
         using var scope = NewDisposeScope();
-        var tokens = tensor(batch.Tokens, batch.Rows, batch.Length);
-        var logits = forward(tokens, tensor(batch.WriteWeights, batch.Rows, batch.Length)).narrow(1, 0, batch.Length - 1);
-        var next = tokens.narrow(1, 1, batch.Length - 1);
-        var answers = tensor(batch.Answers, batch.Rows, batch.Length).narrow(1, 1, batch.Length - 1);
+        var (rows, length) = (batch.Rows, batch.Length);
+        var tokens = tensor(batch.Tokens(0, length), rows, length);
+        var logits = forward(tokens, tensor(batch.WriteWeights(0, length), rows, length)).narrow(1, 0, length - 1);
+        var next = tokens.narrow(1, 1, length - 1);
+        var answers = tensor(batch.Answers(1, length - 1), rows, length - 1);
         var losses = nn.functional.cross_entropy(logits.reshape(-1, RecallTask.Vocabulary), next.reshape(-1), reduction: nn.Reduction.None).view_as(next);
         var loss = losses[answers].mean() + losses.mean();
 
@@ -82,6 +83,6 @@ public sealed class AdaptTrainer(AdaptSettings settings)
             group.LearningRate = group.InitialLearningRate * Math.Min(1, Math.Min((step + 1.0) / WarmUp, (double)(steps - step) / CoolDown));
         nn.utils.clip_grad_norm_(model.parameters(), LargestGradient);
         optimizer.step();
-        return new AdaptStep(step + 1, batch.Length, loss.item<float>(), RecallEvaluator.Accuracy(logits, next, answers));
+        return new AdaptStep(step + 1, loss.item<float>(), RecallEvaluator.Accuracy(logits, next, answers));
     }
 }

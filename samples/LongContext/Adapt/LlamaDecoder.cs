@@ -32,7 +32,6 @@ public sealed class LlamaDecoder : nn.Module<Tensor, Tensor>
 
     public LlamaDecoder(LlamaOptions options) : base(nameof(LlamaDecoder))
     {
-        Options = options;
         embed_tokens = nn.Embedding(options.Vocabulary, options.Width);
         layers = nn.ModuleList(Enumerable.Range(0, options.Layers).Select(_ => new LlamaLayer(options)).ToArray());
         norm = new RootMeanSquareNorm(options.Width);
@@ -41,8 +40,6 @@ public sealed class LlamaDecoder : nn.Module<Tensor, Tensor>
         nn.init.normal_(lm_head.weight!, 0, 0.02);
         RegisterComponents();
     }
-
-    public LlamaOptions Options { get; }
 
     public IReadOnlyList<LlamaLayer> Layers => [.. layers];
 
@@ -88,7 +85,7 @@ public sealed class LlamaLayer : nn.Module<Tensor, Tensor>
     }
 
     /// <summary>Puts an Infini-attention layer with the same weights where the plain attention was.</summary>
-    public InfiniAttentionModule Convert(long segmentLength, MemoryUpdate update, ReadOnlySpan<float> gates)
+    public void Convert(long segmentLength, MemoryUpdate update, ReadOnlySpan<float> gates)
     {
         var converted = new InfiniAttentionModule(new InfiniAttentionOptions
         {
@@ -109,7 +106,6 @@ public sealed class LlamaLayer : nn.Module<Tensor, Tensor>
         self_attn.Dispose();
         self_attn = converted;
         register_module(nameof(self_attn), converted);
-        return converted;
     }
 }
 

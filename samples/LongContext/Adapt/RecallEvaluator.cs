@@ -18,22 +18,27 @@ public sealed class RecallEvaluator(AdaptSettings settings)
         using var scope = NewDisposeScope();
         using var _ = no_grad();
         var batch = Draw(length, PlainTokens);
-        return Accuracy(model.call(tensor(batch.Tokens, batch.Rows, length)), batch);
+        return Accuracy(model.call(tensor(batch.Tokens(0, length), batch.Rows, length)), batch);
     }
 
-    /// <summary>As a stream; what it holds at the end goes to <paramref name="look"/>.</summary>
-    public double Streamed(LlamaDecoder model, int length, Action<SegmentStreamer>? begin = null, Action<SegmentStreamer>? look = null)
+    /// <summary>As a stream; what it holds at the end goes to <paramref name="look"/>. Null when cancelled, which is heard between two windows.</summary>
+    public double? Streamed(LlamaDecoder model, int length, CancellationToken cancellation, Action<SegmentStreamer>? begin = null, Action<SegmentStreamer>? look = null)
     {
         using var scope = NewDisposeScope();
         using var _ = no_grad();
         using var stream = new SegmentStreamer(model);
         begin?.Invoke(stream);
         var batch = Draw(length, StreamedTokens);
-        var tokens = tensor(batch.Tokens, batch.Rows, length);
-        var before = length - settings.Window;
-        if (before > 0)
-            stream.Prefill(tokens.narrow(1, 0, before));
-        var accuracy = Accuracy(stream.Forward(tokens.narrow(1, before, settings.Window)), batch);
+        var questions = length - settings.Window;
+        for (var (read, width) = (0, 0); read < questions; read += width)
+        {
+            if (cancellation.IsCancellationRequested)
+                return null;
+            width = (int)Math.Min(stream.WindowTokens, questions - read);
+            using var window = NewDisposeScope();
+            stream.Prefill(tensor(batch.Tokens(read, width), batch.Rows, width));
+        }
+        var accuracy = Accuracy(stream.Forward(tensor(batch.Tokens(questions, settings.Window), batch.Rows, settings.Window)), batch);
         look?.Invoke(stream);
         return accuracy;
     }
@@ -44,7 +49,7 @@ public sealed class RecallEvaluator(AdaptSettings settings)
         using var scope = NewDisposeScope();
         using var _ = no_grad();
         var batch = Draw(settings.Window, PlainTokens);
-        var tokens = tensor(batch.Tokens, batch.Rows, batch.Length);
+        var tokens = tensor(batch.Tokens(0, batch.Length), batch.Rows, batch.Length);
         var (expected, actual) = (model.call(tokens), other.call(tokens));
         return ((expected - actual).abs().max().item<float>(), expected.abs().max().item<float>());
     }
@@ -66,9 +71,8 @@ public sealed class RecallEvaluator(AdaptSettings settings)
     /// <summary>Of the logits of an input's last tokens.</summary>
     private double Accuracy(Tensor logits, RecallBatch batch)
     {
-        var (count, start) = (settings.Window - 1, batch.Length - settings.Window);
-        var tokens = tensor(batch.Tokens, batch.Rows, batch.Length);
-        var answers = tensor(batch.Answers, batch.Rows, batch.Length);
-        return Accuracy(logits.narrow(1, logits.shape[1] - settings.Window, count), tokens.narrow(1, start + 1, count), answers.narrow(1, start + 1, count));
+        var (count, next) = (settings.Window - 1, batch.Length - settings.Window + 1);
+        var (tokens, answers) = (tensor(batch.Tokens(next, count), batch.Rows, count), tensor(batch.Answers(next, count), batch.Rows, count));
+        return Accuracy(logits.narrow(1, logits.shape[1] - settings.Window, count), tokens, answers);
     }
 }

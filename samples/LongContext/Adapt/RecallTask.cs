@@ -1,8 +1,5 @@
 namespace LongContext.Adapt;
 
-/// <summary>Rows of tokens, which of them answer a question, and how strongly each is written to the memory.</summary>
-public sealed record RecallBatch(long[] Tokens, bool[] Answers, float[] WriteWeights, int Rows, int Length);
-
 /// <summary>
 /// Associative recall. Pairs of a key and a value stand somewhere in filler that repeats itself; later "? key" asks for the
 /// value, which is the next token. Every row pairs keys and values anew, so that nothing can be learnt by heart.
@@ -10,36 +7,41 @@ public sealed record RecallBatch(long[] Tokens, bool[] Answers, float[] WriteWei
 public sealed class RecallTask(int seed)
 {
     public const int Vocabulary = Ask + 1, Values = 16, Pairs = 4;
-    private const int Filler = 23, Keys = 16, FirstKey = Filler, FirstValue = FirstKey + Keys, Ask = FirstValue + Values;
+    internal const int Filler = 23, Keys = 16, FirstKey = Filler, FirstValue = FirstKey + Keys, Ask = FirstValue + Values;
     private const int Slot = 4, Questions = 8;
 
     private readonly Random random = new(seed);
 
     /// <summary>Rows in which pairs and questions stand anywhere.</summary>
-    public RecallBatch Anywhere(int rows, int length, double largestWeight = 1) => Draw(rows, length, length, largestWeight, row =>
+    public RecallBatch Anywhere(int rows, int length) => new(length, Draw(rows, () =>
     {
-        var slots = Distinct(length / Slot, Pairs + Questions);
+        var row = NewRow();
         var written = 0;
-        foreach (var slot in slots)
+        foreach (var slot in Distinct(length / Slot, Pairs + Questions))
         {
             if (written == 0 || (written < Pairs && random.Next(2) == 0))
                 row.Write(slot * Slot, written++);
             else
                 row.Question(slot * Slot, random.Next(written));
         }
-    });
+        return row;
+    }));
 
-    /// <summary>Rows whose pairs stand in the first <paramref name="segment"/> tokens and whose questions in the last.</summary>
-    public RecallBatch Apart(int rows, int length, int segment, double largestWeight = 1) => Draw(rows, length, segment, largestWeight, row =>
+    /// <summary>
+    /// Rows whose pairs stand in the first <paramref name="segment"/> tokens and whose questions in the last; what is between them
+    /// is written up to <paramref name="largestWeight"/> times as strongly.
+    /// </summary>
+    public RecallBatch Apart(int rows, int length, int segment, double largestWeight = 1) => new(length, Draw(rows, () =>
     {
         var slots = segment / Slot;
+        var row = length > 2 * segment ? NewRow(segment..(length - segment), largestWeight) : NewRow();
         if (length > segment)
         {
             foreach (var (slot, pair) in Distinct(slots, Pairs).Select((slot, pair) => (slot, pair)))
                 row.Write(slot * Slot, pair);
             foreach (var (slot, pair) in Distinct(slots, Pairs).Select((slot, pair) => (slot, pair)))
                 row.Question(length - segment + slot * Slot, pair);
-            return;
+            return row;
         }
         foreach (var (slot, place) in Distinct(slots, 2 * Pairs).Select((slot, place) => (slot, place)))
         {
@@ -48,23 +50,16 @@ public sealed class RecallTask(int seed)
             else
                 row.Question(slot * Slot, place - Pairs);
         }
-    });
+        return row;
+    }));
 
-    private RecallBatch Draw(int rows, int length, int segment, double largestWeight, Action<Row> write)
+    private static RecallText[] Draw(int rows, Func<RecallText> draw) => [.. Enumerable.Range(0, rows).Select(_ => draw())];
+
+    private RecallText NewRow(Range? weighted = null, double largestWeight = 1)
     {
-        var batch = new RecallBatch(new long[rows * length], new bool[rows * length], new float[rows * length], rows, length);
-        for (var r = 0; r < rows; r++)
-        {
-            var phase = random.Next(Filler);
-            for (var t = 0; t < length; t++)
-                batch.Tokens[r * length + t] = (phase + t) % Filler;
-            var weights = batch.WriteWeights.AsSpan(r * length, length);
-            weights.Fill(1);
-            if (length > 2 * segment)
-                weights[segment..^segment].Fill((float)Math.Pow(largestWeight, random.NextDouble()));
-            write(new Row(batch, r * length, Shuffled(Keys), Shuffled(Values)));
-        }
-        return batch;
+        var phase = random.Next(Filler);
+        var weight = weighted is null ? 1 : (float)Math.Pow(largestWeight, random.NextDouble());
+        return new RecallText(phase, Shuffled(Keys), Shuffled(Values), weighted ?? default, weight);
     }
 
     private int[] Distinct(int below, int count) => [.. Shuffled(below).Take(count).Order()];
@@ -74,22 +69,5 @@ public sealed class RecallTask(int seed)
         var numbers = Enumerable.Range(0, count).ToArray();
         random.Shuffle(numbers);
         return numbers;
-    }
-
-    /// <summary>A row of a batch: pair i is the i-th of its keys with the i-th of its values.</summary>
-    private sealed record Row(RecallBatch Batch, int Start, int[] Keys, int[] Values)
-    {
-        public void Write(int at, int pair)
-        {
-            Batch.Tokens[Start + at] = FirstKey + Keys[pair];
-            Batch.Tokens[Start + at + 1] = FirstValue + Values[pair];
-        }
-
-        public void Question(int at, int pair)
-        {
-            Batch.Tokens[Start + at] = Ask;
-            Write(at + 1, pair);
-            Batch.Answers[Start + at + 2] = true;
-        }
     }
 }

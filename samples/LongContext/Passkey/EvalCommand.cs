@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Text;
 using Spectre.Console;
 using TorchSharp;
 
@@ -36,13 +37,16 @@ public static class EvalCommand
                 Haystack = arguments.GetValue(haystack)! switch
                 {
                     [] => Haystack.Periodic,
-                    [var file] => Haystack.FromFile(file),
+                    [_] and var file => Haystack.FromFiles(file)[0],
                     _ => throw new InputException("A key is hidden in one haystack: give --haystack once."),
                 },
                 Device = PasskeyCommand.Device(arguments.GetValue(device)!),
             };
             var models = Models(arguments.GetValue(weights)!, arguments.GetValue(rule)!);
-            Evaluate(models, settings, arguments.GetValue(csv), arguments.GetValue(svg), cancellation);
+            var (table, chart) = (arguments.GetValue(csv), arguments.GetValue(svg));
+            foreach (var file in new[] { table, chart }.OfType<FileInfo>())
+                AtomicFile.Check(file.FullName);
+            Evaluate(models, settings, table, chart, cancellation);
             return cancellation.IsCancellationRequested ? Cli.Interrupted : Cli.Success;
         }));
         return command;
@@ -94,8 +98,7 @@ public static class EvalCommand
     {
         if (file is null)
             return;
-        Directory.CreateDirectory(file.DirectoryName!);
-        File.WriteAllText(file.FullName, content());
+        AtomicFile.Write(file.FullName, stream => stream.Write(Encoding.UTF8.GetBytes(content())));
         AnsiConsole.WriteLine($"Written: {file}");
     }
 

@@ -3,7 +3,8 @@ namespace LongContext.Passkey;
 /// <summary>The irrelevant text that a key is hidden in: bytes, repeated without end.</summary>
 public sealed class Haystack
 {
-    private const long LargestFile = 32 << 20;
+    /// <summary>Of all files together: managed memory is bounded, and a text is in it twice while it is read.</summary>
+    private const long MostBytes = 32 << 20;
 
     private readonly byte[] text;
 
@@ -24,13 +25,13 @@ public sealed class Haystack
     /// <summary>How many bytes there are before the text repeats itself.</summary>
     public long Length => text.Length;
 
-    public static Haystack FromFile(string path)
+    public static IReadOnlyList<Haystack> FromFiles(IReadOnlyList<string> paths)
     {
-        if (!File.Exists(path))
-            throw new InputException($"There is no haystack file '{path}'.");
-        if (new FileInfo(path).Length > LargestFile)
-            throw new InputException($"The haystack file '{path}' is larger than {LargestFile >> 20} MB: give a part of it.");
-        return new Haystack(Path.GetFileName(path), File.ReadAllBytes(path));
+        if (paths.FirstOrDefault(path => !File.Exists(path)) is { } missing)
+            throw new InputException($"There is no haystack file '{missing}'.");
+        if (paths.Sum(path => new FileInfo(path).Length) > MostBytes)
+            throw new InputException($"{(paths.Count == 1 ? $"The haystack file '{paths[0]}' is" : "The haystack files together are")} larger than {MostBytes >> 20} MB: give a part.");
+        return [.. paths.Select(path => new Haystack(Path.GetFileName(path), File.ReadAllBytes(path)))];
     }
 
     /// <summary>Copies the bytes from <paramref name="offset"/> on, as tokens.</summary>

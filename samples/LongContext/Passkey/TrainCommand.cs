@@ -10,10 +10,20 @@ public static class TrainCommand
 {
     private const int LogEvery = 100, CheckpointEvery = 200;
 
+    /// <summary>What the training of one rule leaves: weights when it ends, until then a checkpoint.</summary>
+    private sealed record Files(DirectoryInfo Folder, MemoryUpdate Rule)
+    {
+        public string Name => $"passkey-{Rule.ToString().ToLowerInvariant()}";
+        public string Weights => Path.Combine(Folder.FullName, $"{Name}.safetensors");
+        public string Checkpoint => Path.Combine(Folder.FullName, $"{Name}.checkpoint");
+        public bool HasWeights => File.Exists(Weights);
+        public bool HasCheckpoint => File.Exists(Checkpoint);
+    }
+
     public static Command Create()
     {
         var output = new Option<DirectoryInfo>("--output") { Description = "The folder that gets passkey-linear.safetensors and passkey-delta.safetensors.", DefaultValueFactory = _ => new DirectoryInfo("weights") };
-        var resume = new Option<bool>("--resume") { Description = "Goes on from the checkpoint that an interrupted training left in the output folder." };
+        var resume = new Option<bool>("--resume") { Description = "Goes on where an interrupted training stopped: rules whose weights are in the output folder are done, one with a checkpoint continues." };
         var rule = PasskeyCommand.RuleOption();
         var seed = PasskeyCommand.SeedOption();
         var device = PasskeyCommand.DeviceOption();
@@ -21,17 +31,26 @@ public static class TrainCommand
         var command = new Command("train", "Trains weights from nothing.") { rule, seed, output, resume, haystack, device };
         command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C is heard only once the action has returned its task
         {
-            var books = arguments.GetValue(haystack)!.Select(Haystack.FromFile).ToList();
-            foreach (var update in PasskeyCommand.Rules(arguments.GetValue(rule)!))
+            var settings = new TrainingSettings
             {
-                var settings = new TrainingSettings
-                {
-                    Rule = update,
-                    Seed = arguments.GetValue(seed),
-                    Books = books,
-                    Device = PasskeyCommand.Device(arguments.GetValue(device)!),
-                };
-                Train(settings, arguments.GetValue(output)!, arguments.GetValue(resume), cancellation);
+                Seed = arguments.GetValue(seed),
+                Books = Haystack.FromFiles(arguments.GetValue(haystack)!),
+                Device = PasskeyCommand.Device(arguments.GetValue(device)!),
+            };
+            var folder = arguments.GetValue(output)!;
+            var trainings = PasskeyCommand.Rules(arguments.GetValue(rule)!).Select(update => (Settings: settings with { Rule = update }, Files: new Files(folder, update))).ToList();
+            var resumes = arguments.GetValue(resume);
+            if (resumes && !trainings.Exists(training => training.Files.HasCheckpoint || training.Files.HasWeights))
+                throw new InputException($"There is nothing to resume in '{folder}', no checkpoint and no weights: leave --resume out to begin.");
+            foreach (var (_, files) in trainings)
+                AtomicFile.Check(files.Weights);
+
+            foreach (var (training, files) in trainings)
+            {
+                if (resumes && files is { HasCheckpoint: false, HasWeights: true })
+                    AnsiConsole.WriteLine($"{training.Rule} rule: finished before. Weights: {files.Weights}");
+                else
+                    Train(training, files, resumes && files.HasCheckpoint, cancellation);
                 if (cancellation.IsCancellationRequested)
                     return Cli.Interrupted;
             }
@@ -40,15 +59,11 @@ public static class TrainCommand
         return command;
     }
 
-    private static void Train(TrainingSettings settings, DirectoryInfo folder, bool resume, CancellationToken cancellation)
+    private static void Train(TrainingSettings settings, Files files, bool resume, CancellationToken cancellation)
     {
-        var name = $"passkey-{settings.Rule.ToString().ToLowerInvariant()}";
-        var (weights, checkpoint) = (Path.Combine(folder.FullName, $"{name}.safetensors"), Path.Combine(folder.FullName, $"{name}.checkpoint"));
         using var trainer = new Trainer(settings);
-        if (resume && (File.Exists(checkpoint) || !File.Exists(weights)))
-            trainer.Resume(checkpoint);
-        else if (resume)
-            return; // this rule was finished before the interruption
+        if (resume)
+            trainer.Resume(files.Checkpoint);
 
         var last = new TrainingStep(trainer.Standing, 0, 0, 0);
         AnsiConsole.WriteLine($"{settings.Rule} rule, {trainer.Model.parameters().Sum(parameter => parameter.numel()):N0} parameters, seed {settings.Seed}, "
@@ -57,7 +72,7 @@ public static class TrainCommand
             .Columns(new TaskDescriptionColumn { Alignment = Justify.Left }, new ProgressBarColumn(), new PercentageColumn(), new ElapsedTimeColumn())
             .Start(display =>
             {
-                var task = display.AddTask(name, maxValue: Curriculum.Stages.Count + 1);
+                var task = display.AddTask(files.Name, maxValue: Curriculum.Stages.Count + 1);
                 trainer.Run(step =>
                 {
                     last = step;
@@ -66,26 +81,26 @@ public static class TrainCommand
                     if (step.Standing.Step % LogEvery == 0)
                         AnsiConsole.WriteLine(Line(step, trainer.Model));
                     if (step.Standing.Step % CheckpointEvery == 0)
-                        trainer.SaveCheckpoint(checkpoint, step.Seconds);
+                        trainer.SaveCheckpoint(files.Checkpoint, step.Seconds);
                 }, cancellation);
             });
 
         AnsiConsole.WriteLine(Line(last, trainer.Model));
         if (cancellation.IsCancellationRequested)
         {
-            trainer.SaveCheckpoint(checkpoint, last.Seconds);
-            AnsiConsole.WriteLine($"Interrupted: go on with --resume. Checkpoint: {checkpoint}");
+            trainer.SaveCheckpoint(files.Checkpoint, last.Seconds);
+            AnsiConsole.WriteLine($"Interrupted: go on with --resume. Checkpoint: {files.Checkpoint}");
             return;
         }
-        WeightsFile.Save(weights, trainer.Model, new Dictionary<string, string>
+        WeightsFile.Save(files.Weights, trainer.Model, new Dictionary<string, string>
         {
             ["seed"] = settings.Seed.ToString(CultureInfo.InvariantCulture),
             ["haystacks"] = string.Join(", ", settings.Books.Select(book => book.Name)),
             ["steps"] = last.Standing.Step.ToString(CultureInfo.InvariantCulture),
             ["seconds"] = last.Seconds.ToString("0", CultureInfo.InvariantCulture),
         });
-        File.Delete(checkpoint);
-        AnsiConsole.WriteLine($"Trained in {last.Seconds:0} s. Weights: {weights}");
+        File.Delete(files.Checkpoint);
+        AnsiConsole.WriteLine($"Trained in {last.Seconds:0} s. Weights: {files.Weights}");
     }
 
     /// <summary>Stages passed, and how much of the final decay.</summary>
