@@ -280,18 +280,21 @@ public class InfiniMultiheadAttentionTests
         Assert.Equal(0, stream.Position);
     }
 
-    [Fact]
-    public void Its_weights_are_finite_where_the_scores_of_half_precision_are_not()
+    public static TheoryData<ScalarType> Types => [.. FloatTypes.All];
+
+    [Theory]
+    [MemberData(nameof(Types))]
+    public void Its_weights_are_finite_where_the_scores_of_half_precision_are_not(ScalarType type)
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
-        var layer = new InfiniMultiheadAttention(128, 2, 4, causalWithoutMask: true, dtype: ScalarType.Float16);
+        var layer = new InfiniMultiheadAttention(128, 2, 4, causalWithoutMask: true, dtype: type);
         layer.parameters().First(parameter => parameter.shape[0] == 3 * 128).fill_(1.0 / 3);
-        var x = ones(4, 1, 128, ScalarType.Float16); // queries and keys of 128/3: 64 products of 1820 exceed 65504
+        var x = ones(4, 1, 128, type); // queries and keys of 128/3: 64 products of 1820 exceed 65504
 
         var (output, weights) = layer.call(x, x, x);
 
-        Assert.Equal(ScalarType.Float16, weights.dtype);
+        Assert.Equal(type, weights.dtype);
         Assert.True(output.isfinite().all().item<bool>());
         Assert.True(weights.isfinite().all().item<bool>());
         Assert.Equal(0.25f, weights.to(ScalarType.Float32)[0, 3, 0].item<float>(), 3);
