@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Reflection;
 using System.Runtime.InteropServices;
 using TorchSharp;
@@ -10,8 +11,17 @@ internal static class Machine
     /// <summary>Processor, cores and threads in use.</summary>
     public static string Description => $"{Processor}, {Environment.ProcessorCount} cores, {torch.get_num_threads()} threads, {RuntimeInformation.OSDescription}";
 
-    /// <summary>The version of libtorch. TorchSharp names the one it was written for; built from source it may run on another.</summary>
-    public static string LibTorch => TorchSource == "assembly" ? $"{torch.__version__} by TorchSharp's account" : torch.__version__;
+    /// <summary>The version of libtorch, from the name of the loaded file where it has one: TorchSharp names the one it was written for, and may run on another.</summary>
+    public static string LibTorch
+    {
+        get
+        {
+            const string Library = "libtorch_cpu.so.";
+            var named = torch.__version__; // loads the library
+            return Process.GetCurrentProcess().Modules.Cast<ProcessModule>().Select(module => module.ModuleName)
+                .FirstOrDefault(name => name.StartsWith(Library, StringComparison.Ordinal))?[Library.Length..] ?? named;
+        }
+    }
 
     /// <summary>Where TorchSharp came from, and its version; the subset has none of its own.</summary>
     public static string TorchSharp =>
