@@ -1,3 +1,5 @@
+using System.Text;
+
 namespace LongContext;
 
 /// <summary>Files that a reader sees as they were or as they will be, never in part.</summary>
@@ -17,6 +19,8 @@ public static class AtomicFile
             throw new InputException($"'{path}' cannot be written: {error.Message}");
         }
     }
+
+    public static void Write(string path, string text) => Write(path, file => file.Write(Encoding.UTF8.GetBytes(text)));
 
     public static void Write(string path, Action<Stream> write)
     {

@@ -24,7 +24,7 @@ public sealed partial class InfiniAttentionModule
             throw new ArgumentException($"x is on {x.device}; it must be on {gate.device}, like the layer.", nameof(x));
         }
 
-        info?.Validate(x.size(0), x.size(1), x.device, StateType(x));
+        info?.Validate(x.size(0), x.size(1), x.device, MemoryState.TypeFor(x.dtype));
         if (state is not null)
         {
             CheckState(state, x);
@@ -35,7 +35,7 @@ public sealed partial class InfiniAttentionModule
     {
         state.ThrowIfDisposed();
         var memory = state.Memory;
-        var stateType = StateType(x);
+        var stateType = MemoryState.TypeFor(x.dtype);
         if (memory.size(0) != x.size(0) || memory.size(1) != Options.KeyValueHeads || memory.size(2) != Options.KeyWidth || memory.size(3) != Options.ValueWidth)
         {
             throw new ArgumentException(

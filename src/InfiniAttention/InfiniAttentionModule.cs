@@ -267,12 +267,9 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
 
     private static Tensor As(Tensor tensor, ScalarType type) => CompressiveMemory.As(tensor, type);
 
-    /// <summary>The type of M and z for an input.</summary>
-    private static ScalarType StateType(Tensor x) => x.dtype == ScalarType.Float64 ? ScalarType.Float64 : ScalarType.Float32;
-
     private LayerMemory EmptyMemoryOf(Tensor x)
     {
-        var (batch, type) = (x.size(0), StateType(x));
+        var (batch, type) = (x.size(0), MemoryState.TypeFor(x.dtype));
         return new(
             zeros([batch, Options.KeyValueHeads, Options.KeyWidth, Options.ValueWidth], type, x.device),
             zeros([batch, Options.KeyValueHeads, Options.KeyWidth], type, x.device),

@@ -121,7 +121,6 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
 
         using var scope = NewDisposeScope();
         var x = query.transpose(0, 1); // (B, T, E)
-        stream?.ActiveInfo?.Validate(batch, tokens, query.device);
         var padding = key_padding_mask?.to(ScalarType.Bool);
         var output = attention.forward(x, WithPadding(stream?.ActiveInfo, padding)).transpose(0, 1);
         var weights = need_weights ? Weights(x, padding).MoveToOuterDisposeScope() : Invalid();
@@ -173,9 +172,17 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         Tensor Heads(Tensor projected) => (x.dtype == ScalarType.Float16 ? projected.to(ScalarType.Float32) : projected).view(projected.shape[0], projected.shape[1], Options.NumHeads, -1).transpose(1, 2); // (B, H, T, K)
     }
 
-    private static TokenInfo? WithPadding(TokenInfo? info, Tensor? padding) => padding is null
-        ? info
-        : (info ?? new()) with { KeyPaddingMask = info?.KeyPaddingMask is { } mask ? mask | padding : padding };
+    private static TokenInfo? WithPadding(TokenInfo? info, Tensor? padding)
+    {
+        if (padding is null)
+        {
+            return info;
+        }
+
+        // The layer checks what it is given; joined, a mask of another shape would already have been stretched.
+        info?.Validate(padding.shape[0], padding.shape[1], padding.device);
+        return (info ?? new()) with { KeyPaddingMask = info?.KeyPaddingMask is { } mask ? mask | padding : padding };
+    }
 
     /// <summary>What <c>nn.MultiheadAttention</c> returns for weights that nobody asked for.</summary>
     private static Tensor Invalid()

@@ -37,6 +37,9 @@ public sealed class MemoryState : IDisposable
     /// <summary>Bytes held: M, z and the open segment.</summary>
     public long Bytes => Tensors.Sum(tensor => tensor.NumberOfElements * tensor.ElementSize);
 
+    /// <summary>The type of M and z in a layer of the given type.</summary>
+    internal static ScalarType TypeFor(ScalarType layer) => layer == ScalarType.Float64 ? ScalarType.Float64 : ScalarType.Float32;
+
     internal SegmentTokens? Open { get; }
 
     internal long Batch => Memory.size(0);

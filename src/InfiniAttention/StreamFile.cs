@@ -63,24 +63,18 @@ internal static class StreamFile
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         hash.AppendData(length);
         hash.AppendData(header);
-        foreach (var (_, tensor) in tensors)
+        foreach (var piece in tensors.SelectMany(entry => Pieces(entry.Tensor)))
         {
-            foreach (var piece in Pieces(tensor))
-            {
-                hash.AppendData(piece.bytes);
-            }
+            hash.AppendData(piece.bytes);
         }
 
         var checksum = Encoding.ASCII.GetBytes(Convert.ToHexString(hash.GetHashAndReset()));
         checksum.CopyTo(header, header.AsSpan().IndexOf(Encoding.ASCII.GetBytes(ChecksumPlaceholder)));
         stream.Write(length);
         stream.Write(header);
-        foreach (var (_, tensor) in tensors)
+        foreach (var piece in tensors.SelectMany(entry => Pieces(entry.Tensor)))
         {
-            foreach (var piece in Pieces(tensor))
-            {
-                stream.Write(piece.bytes);
-            }
+            stream.Write(piece.bytes);
         }
     }
 

@@ -17,7 +17,7 @@ internal static class StreamLayout
         {
             var o = layers[i].Layer.Options;
             var type = layers[i].Layer.Gate.dtype;
-            var stateType = type == ScalarType.Float64 ? ScalarType.Float64 : ScalarType.Float32;
+            var stateType = MemoryState.TypeFor(type);
             var length = position % o.SegmentLength;
             Require($"{i}.memory", stateType, [batch, o.KeyValueHeads, o.KeyWidth, o.ValueWidth]);
             Require($"{i}.normalizer", stateType, [batch, o.KeyValueHeads, o.KeyWidth]);

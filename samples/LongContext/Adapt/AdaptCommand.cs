@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Text;
 using InfiniAttention;
 using Spectre.Console;
 using TorchSharp;
@@ -184,7 +183,7 @@ public static class AdaptCommand
         foreach (var (name, text) in new[] { (GatesMap, report.GatesSvg()), (RetrievalMap, report.RetrievalSvg()) })
         {
             var path = Path.Combine(svg.FullName, name);
-            AtomicFile.Write(path, file => file.Write(Encoding.UTF8.GetBytes(text)));
+            AtomicFile.Write(path, text);
             AnsiConsole.MarkupLineInterpolated($"Heat map: {path}");
         }
     }

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Text;
 using Spectre.Console;
 using TorchSharp;
 
@@ -98,7 +97,7 @@ public static class EvalCommand
     {
         if (file is null)
             return;
-        AtomicFile.Write(file.FullName, stream => stream.Write(Encoding.UTF8.GetBytes(content())));
+        AtomicFile.Write(file.FullName, content());
         AnsiConsole.WriteLine($"Written: {file}");
     }
 
