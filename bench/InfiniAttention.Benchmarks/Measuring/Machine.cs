@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Reflection;
 using System.Runtime.InteropServices;
 using TorchSharp;
@@ -11,21 +10,11 @@ internal static class Machine
     /// <summary>Processor, cores and threads in use.</summary>
     public static string Description => $"{Processor}, {Environment.ProcessorCount} cores, {torch.get_num_threads()} threads, {RuntimeInformation.OSDescription}";
 
-    /// <summary>The version of libtorch, from the name of the loaded file where it has one: TorchSharp names the one it was written for, and may run on another.</summary>
-    public static string LibTorch
-    {
-        get
-        {
-            const string Library = "libtorch_cpu.so.";
-            var named = torch.__version__; // loads the library
-            return Process.GetCurrentProcess().Modules.Cast<ProcessModule>().Select(module => module.ModuleName)
-                .FirstOrDefault(name => name.StartsWith(Library, StringComparison.Ordinal))?[Library.Length..] ?? named;
-        }
-    }
+    /// <summary>The version of libtorch that TorchSharp was made for, and which its packages bring.</summary>
+    public static string LibTorch => torch.__version__;
 
-    /// <summary>Where TorchSharp came from, and its version; the subset has none of its own.</summary>
-    public static string TorchSharp =>
-        TorchSource == "subset" ? TorchSource : $"{TorchSource} {typeof(torch).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0]}";
+    /// <summary>The version of TorchSharp.</summary>
+    public static string TorchSharp => typeof(torch).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()!.InformationalVersion.Split('+')[0];
 
     public static string Runtime => RuntimeInformation.FrameworkDescription;
 
@@ -61,10 +50,6 @@ internal static class Machine
             return Environment.CurrentDirectory;
         }
     }
-
-    /// <summary>package, assembly or subset.</summary>
-    private static string TorchSource { get; } =
-        typeof(Machine).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(entry => entry.Key == nameof(TorchSource)).Value!;
 
     private static string Processor =>
         File.Exists("/proc/cpuinfo") && File.ReadLines("/proc/cpuinfo").FirstOrDefault(line => line.StartsWith("model name", StringComparison.Ordinal)) is { } line
