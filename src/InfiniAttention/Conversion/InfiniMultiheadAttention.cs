@@ -62,7 +62,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
             Update = update,
             GateInit = gateInit,
         };
-        attention = new(options, new(x => Project(x, 0), x => Project(x, 1), x => Project(x, 2), x => out_proj!.call(x)), device, dtype);
+        attention = new(options, new Projections(x => Project(x, 0), x => Project(x, 1), x => Project(x, 2), x => out_proj!.call(x)), device, dtype);
         this.causalWithoutMask = causalWithoutMask;
         var type = createdType = attention.Gate.dtype;
         in_proj_weight = Own(nn.init.xavier_uniform_(empty(3 * embedded_dim, embedded_dim, type, device)));
@@ -157,7 +157,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     private Tensor Weights(Tensor x, Tensor? padding)
     {
         var (q, k) = (Heads(Project(x, 0)), Heads(Project(x, 1)));
-        var visible = LocalAttention.Causal(x.shape[1], x.shape[1], x.device).view(1, 1, x.shape[1], x.shape[1]);
+        var visible = SegmentMarks.Causal(x.shape[1], x.shape[1], x.device).view(1, 1, x.shape[1], x.shape[1]);
         if (padding is not null)
         {
             visible = visible & ~padding.view(padding.shape[0], 1, 1, -1);
@@ -181,7 +181,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
 
         // The layer checks what it is given; joined, a mask of another shape would already have been stretched.
         info?.Validate(padding.shape[0], padding.shape[1], padding.device);
-        return (info ?? new()) with { KeyPaddingMask = info?.KeyPaddingMask is { } mask ? mask | padding : padding };
+        return (info ?? new()).WithPadding(info?.KeyPaddingMask is { } mask ? mask.logical_or(padding) : padding);
     }
 
     /// <summary>What <c>nn.MultiheadAttention</c> returns for weights that nobody asked for.</summary>
@@ -235,7 +235,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
             $"attn_mask has shape {Describe.Shape(mask)}; it must be (T, T) = ({tokens}, {tokens}) or (B*H, T, T) = ({batch * Options.NumHeads}, {tokens}, {tokens}).", Name);
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var visible = LocalAttention.Causal(tokens, tokens, mask.device);
+        var visible = SegmentMarks.Causal(tokens, tokens, mask.device);
         var isCausal = mask.dtype is ScalarType.Bool or ScalarType.Byte
             ? mask.to(ScalarType.Bool) != visible
             : (visible & (mask == Scalars.Zero)) | (~visible & (mask <= Scalars.Hidden));

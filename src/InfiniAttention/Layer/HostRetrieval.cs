@@ -15,43 +15,42 @@ internal static class HostRetrieval
     /// <summary>The most elements of M, counted once for each query, that one thread reads sooner than operators are called.</summary>
     private const long MostElements = 1 << 17;
 
-    /// <summary>Whether this is a case for it: one token, no gradient wanted, on a CPU, little to compute, and tensors without gaps.</summary>
-    /// <param name="q">(B, S, G, R, n, K)</param>
-    /// <param name="memory">M, (B, G, K, V)</param>
-    /// <param name="normalizer">z, (B, G, K)</param>
-    public static bool Takes(Tensor q, Tensor memory, Tensor normalizer) =>
-        !is_grad_enabled() && q.size(1) == 1 && q.size(4) == 1 && memory.device_type == DeviceType.CPU && q.dtype == memory.dtype
-        && memory.numel() * q.size(3) <= MostElements
-        && q.is_contiguous() && memory.is_contiguous() && normalizer.is_contiguous();
+    /// <summary>Whether this is a case for it: one token, no gradient wanted, on a CPU, little to compute, tensors without gaps, and one document.</summary>
+    /// <param name="q">(B, S, n, G, R, K)</param>
+    /// <param name="marks">What is known of the tokens.</param>
+    /// <param name="memory">The memory before the token's segment.</param>
+    public static bool Takes(Tensor q, SegmentMarks marks, CompressiveMemory memory) =>
+        !is_grad_enabled() && q.size(1) == 1 && q.size(2) == 1 && memory.M.device_type == DeviceType.CPU && q.dtype == memory.M.dtype
+        && memory.M.numel() * q.size(4) <= MostElements && marks.Documents is null
+        && q.is_contiguous() && memory.M.is_contiguous() && memory.Z.is_contiguous();
 
     /// <summary>A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot, with A_mem = sigma(q) M / (sigma(q) z).</summary>
-    /// <param name="q">(B, 1, G, R, 1, K)</param>
-    /// <param name="memory">M, (B, G, K, V)</param>
-    /// <param name="normalizer">z, (B, G, K)</param>
-    /// <param name="gate">beta, (G*R)</param>
+    /// <param name="q">(B, 1, 1, G, R, K)</param>
+    /// <param name="memory">The memory before the token's segment.</param>
+    /// <param name="beta">The gates, (H)</param>
     /// <param name="emptyMemory">What a query that finds nothing takes.</param>
-    /// <param name="attended">A_dot, (B, 1, G, R, 1, V)</param>
-    /// <returns>(B, 1, G, R, 1, V)</returns>
-    public static Tensor Mix(Tensor q, Tensor memory, Tensor normalizer, Tensor gate, EmptyMemory emptyMemory, Tensor attended)
+    /// <param name="local">A_dot, (B, 1, 1, G, R, V); overwritten.</param>
+    /// <returns>(B, 1, 1, G, R, V)</returns>
+    public static Tensor Mix(Tensor q, CompressiveMemory memory, Tensor beta, EmptyMemory emptyMemory, Tensor local)
     {
-        var mixed = attended.contiguous();
+        var mixed = local.contiguous();
         if (mixed.dtype == ScalarType.Float64)
         {
-            Mix<double>(q, memory, normalizer, gate, emptyMemory, mixed, CompressiveMemory.FloorFloat64);
+            Mix<double>(q, memory, beta, emptyMemory, mixed, FeatureMap.FloorFloat64);
         }
         else
         {
-            Mix<float>(q, memory, normalizer, gate, emptyMemory, mixed, CompressiveMemory.FloorFloat32);
+            Mix<float>(q, memory, beta, emptyMemory, mixed, FeatureMap.FloorFloat32);
         }
 
         return mixed;
     }
 
-    private static void Mix<T>(Tensor q, Tensor memory, Tensor normalizer, Tensor gate, EmptyMemory emptyMemory, Tensor mixed, T floor)
+    private static void Mix<T>(Tensor q, CompressiveMemory memory, Tensor gates, EmptyMemory emptyMemory, Tensor mixed, T floor)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        var (width, valueWidth, queriesPerKey) = ((int)memory.size(2), (int)memory.size(3), (int)q.size(3));
-        ReadOnlySpan<T> queries = Elements<T>(q), m = Elements<T>(memory), z = Elements<T>(normalizer), beta = Elements<T>(gate);
+        var (width, valueWidth, queriesPerKey) = ((int)memory.M.size(3), (int)memory.M.size(4), (int)q.size(4));
+        ReadOnlySpan<T> queries = Elements<T>(q), m = Elements<T>(memory.M), z = Elements<T>(memory.Z), beta = Elements<T>(gates);
         var outputs = Elements<T>(mixed);
         Span<T> sigma = new T[width];
         for (var i = 0; i < queries.Length / width; i++)
@@ -65,7 +64,7 @@ internal static class HostRetrieval
 
             var denominator = Dot(sigma, z.Slice(head * width, width));
             var share = T.One / (T.One + T.Exp(-beta[i % beta.Length]));
-            var isFound = denominator > T.Zero;
+            var isFound = denominator != T.Zero; // NaN is found: a lost memory must not pass for an empty one
             var output = outputs.Slice(i * valueWidth, valueWidth);
             Scale(output, T.One - (isFound || emptyMemory == EmptyMemory.Gated ? share : T.Zero));
             if (isFound)

@@ -58,10 +58,10 @@ public sealed partial class InfiniAttentionModule
             throw new ArgumentException($"state stands at position {state.Position} with {state.Open?.Length ?? 0} tokens in its open segment; it is not of a layer whose SegmentLength is {Options.SegmentLength}.", nameof(state));
         }
 
-        if (state.Open is { } open && (open.Type != x.dtype || open.HasPositions != (rotary is not null)))
+        if (state.Open is { } open && (open.Type != x.dtype || open.HasRotatedKeys != (rotary is not null)))
         {
             throw new ArgumentException(
-                $"state has an open segment of type {open.Type} {(open.HasPositions ? "with" : "without")} rotary positions; it must be {x.dtype} {(rotary is null ? "without" : "with")} them, like the layer.",
+                $"state has an open segment of type {open.Type} {(open.HasRotatedKeys ? "with" : "without")} rotary positions; it must be {x.dtype} {(rotary is null ? "without" : "with")} them, like the layer.",
                 nameof(state));
         }
     }

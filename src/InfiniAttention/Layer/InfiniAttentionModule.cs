@@ -13,55 +13,61 @@ namespace InfiniAttention;
 /// width, N segment length, S segments. Parameters are <c>q_proj</c>, <c>k_proj</c>, <c>v_proj</c>, <c>o_proj</c> and <c>gate</c>.
 /// M and z are float32 whatever the layer's type, float64 in a float64 layer. In evaluation any number of threads may share a layer.
 /// </remarks>
-public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
+public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, nn.IModule<Tensor, TokenInfo?, Tensor>
 {
-    private readonly Linear? q_proj;
-    private readonly Linear? k_proj;
-    private readonly Linear? v_proj;
-    private readonly Linear? o_proj;
+    private readonly nn.Module<Tensor, Tensor>? q_proj;
+    private readonly nn.Module<Tensor, Tensor>? k_proj;
+    private readonly nn.Module<Tensor, Tensor>? v_proj;
+    private readonly nn.Module<Tensor, Tensor>? o_proj;
     private readonly Parameter gate;
     private readonly Projections projections;
     private readonly RotaryEmbedding? rotary;
+    private readonly SegmentAttention attention;
 
     /// <summary>Creates the layer with TorchSharp's default initialisation of its projections.</summary>
     /// <param name="options">Shape and rules.</param>
-    /// <param name="device">Where the parameters are created; default: TorchSharp's default device.</param>
+    /// <param name="device">The device on which the parameters are created; default: TorchSharp's default device.</param>
     /// <param name="dtype">float32, float64, bfloat16 or float16; default: TorchSharp's default type.</param>
-    /// <exception cref="ArgumentException">The options describe no layer, or the type is not floating point; the message says what is allowed.</exception>
+    /// <exception cref="ArgumentException">The options do not describe a layer, or the type is not floating point; the message says what is allowed.</exception>
     public InfiniAttentionModule(InfiniAttentionOptions options, Device? device = null, ScalarType? dtype = null)
-        : this(options, null, device, dtype)
+        : this(options, OwnProjections(options, device, dtype), device, dtype)
     {
     }
 
-    /// <summary>Creates the layer around projections that another module owns, or around its own where there are none.</summary>
-    internal InfiniAttentionModule(InfiniAttentionOptions options, Projections? projections, Device? device, ScalarType? dtype)
+    /// <summary>
+    /// Creates the layer around projections that are given: with adapters (LoRA), quantised, or shared. They become the layer's
+    /// <c>q_proj</c>, <c>k_proj</c>, <c>v_proj</c> and <c>o_proj</c>, so their entries in <c>state_dict</c> are <c>q_proj.…</c> and so on,
+    /// and they are disposed of with it.
+    /// </summary>
+    /// <param name="options">Shape and rules; <c>Bias</c> is the projections' own matter.</param>
+    /// <param name="q_proj">(B, T, D) -> (B, T, H*K)</param>
+    /// <param name="k_proj">(B, T, D) -> (B, T, G*K)</param>
+    /// <param name="v_proj">(B, T, D) -> (B, T, G*V)</param>
+    /// <param name="o_proj">(B, T, H*V) -> (B, T, D)</param>
+    /// <param name="device">The device of the gate, and of all inputs; default: TorchSharp's default device.</param>
+    /// <param name="dtype">The type of the gate, and of all inputs; default: TorchSharp's default type.</param>
+    /// <exception cref="ArgumentException">The options do not describe a layer, or the type is not floating point; the message says what is allowed.</exception>
+    public InfiniAttentionModule(
+        InfiniAttentionOptions options,
+        nn.Module<Tensor, Tensor> q_proj, nn.Module<Tensor, Tensor> k_proj, nn.Module<Tensor, Tensor> v_proj, nn.Module<Tensor, Tensor> o_proj,
+        Device? device = null, ScalarType? dtype = null)
+        : this(options, Projections.Of(q_proj, k_proj, v_proj, o_proj), device, dtype)
+    {
+    }
+
+    internal InfiniAttentionModule(InfiniAttentionOptions options, Projections projections, Device? device, ScalarType? dtype)
         : base(nameof(InfiniAttentionModule))
     {
         ArgumentNullException.ThrowIfNull(options);
         options.Validate();
-        var type = dtype ?? get_default_dtype();
-        if (!Describe.IsFloating(type))
-        {
-            throw new ArgumentException($"dtype is {type}; it must be Float32, Float64, BFloat16 or Float16.", nameof(dtype));
-        }
-
         Options = options;
-        if (projections is null)
-        {
-            var (queryWidth, keyWidth, valueWidth) = (options.NumHeads * options.KeyWidth, options.KeyValueHeads * options.KeyWidth, options.KeyValueHeads * options.ValueWidth);
-            q_proj = nn.Linear(options.EmbedDim, queryWidth, options.Bias, device, type);
-            k_proj = nn.Linear(options.EmbedDim, keyWidth, options.Bias, device, type);
-            v_proj = nn.Linear(options.EmbedDim, valueWidth, options.Bias, device, type);
-            o_proj = nn.Linear(options.NumHeads * options.ValueWidth, options.EmbedDim, options.Bias, device, type);
-            projections = new(q_proj.call, k_proj.call, v_proj.call, o_proj.call);
-        }
-
         this.projections = projections;
-        Scalar beta = options.GateInit;
-        gate = new Parameter(full([options.NumHeads], beta, type, device));
-        GC.KeepAlive(beta);
+        (q_proj, k_proj, v_proj, o_proj) = (projections.Modules?.Query, projections.Modules?.Key, projections.Modules?.Value, projections.Modules?.Output);
+        gate = new Parameter(zeros([options.NumHeads], CheckedType(dtype), device));
         gate.DetachFromDisposeScope();
+        ResetGate();
         rotary = options.Rotary is { } rotaryOptions ? new RotaryEmbedding(rotaryOptions, options.RotaryWidth, options.SegmentLength) : null;
+        attention = new SegmentAttention(options);
         RegisterComponents();
     }
 
@@ -82,9 +88,45 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     /// <param name="info">What is known of each token; null: what the active streamer says, or nothing.</param>
     /// <returns>(B, T, D)</returns>
     /// <exception cref="ArgumentException">x or info has another shape, type or device than the layer takes; nothing was computed or changed.</exception>
-    public Tensor forward(Tensor x, TokenInfo? info) => SegmentStreamer.Current is { } stream && stream.Holds(this)
-        ? stream.Advance(this, x, info)
-        : Run(null, x, info, StateUse.None).Output;
+    public Tensor forward(Tensor x, TokenInfo? info)
+    {
+        if (StreamSlot.Of(this) is not { } slot)
+        {
+            return Run(null, x, info, CallUse.Output).Output;
+        }
+
+        var (output, after) = Run(slot.StateOf(this), x, info ?? slot.Info, new(true, slot.SegmentsWritten));
+        slot.Advance(this, after!);
+        return output;
+    }
+
+    /// <summary>Calls <see cref="forward(Tensor, TokenInfo?)"/> with the hooks that are registered for <c>call(x)</c>.</summary>
+    /// <inheritdoc cref="forward(Tensor, TokenInfo?)"/>
+    public Tensor call(Tensor x, TokenInfo? info)
+    {
+        foreach (var hook in module_pre_hooks.Values)
+        {
+            hook(this);
+        }
+
+        foreach (var hook in pre_hooks.Values)
+        {
+            x = hook(this, x) ?? x;
+        }
+
+        var output = forward(x, info);
+        foreach (var hook in post_hooks.Values)
+        {
+            output = hook(this, x, output) ?? output;
+        }
+
+        foreach (var hook in module_post_hooks.Values)
+        {
+            hook(this);
+        }
+
+        return output;
+    }
 
     /// <summary>Attends x, continuing from a state, and returns the state after it. The given state stays valid.</summary>
     /// <param name="state">A state of this layer, or of one with the same options; null for an empty one.</param>
@@ -95,185 +137,23 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
     /// <exception cref="ObjectDisposedException">The state was disposed of.</exception>
     public (Tensor Output, MemoryState State) ForwardFrom(MemoryState? state, Tensor x, TokenInfo? info = null)
     {
-        var (output, after) = Run(state, x, info, StateUse.Return);
+        var (output, after) = Run(state, x, info, CallUse.OutputAndState);
         return (output, after!);
     }
 
-    /// <summary>Whether the projections are the layer's own parameters.</summary>
-    internal bool OwnsProjections => q_proj is not null;
-
-    internal (Tensor Output, MemoryState? State) Run(MemoryState? state, Tensor x, TokenInfo? info, StateUse use, SegmentObserver? tell = null)
+    /// <summary>Initialises the projections as <c>nn.Linear</c> does, and the gates as the options say. Projections that were given are left as they are.</summary>
+    public void reset_parameters()
     {
-        Check(state, x, info);
-        using var scope = NewDisposeScope();
-        var tokens = x.size(1);
-        var memory = state is null ? EmptyMemoryOf(x) : new LayerMemory(state.Memory, state.Normalizer, state.Open, state.Position);
-        var stretches = Stretches(memory.Position, tokens, BlockSize.Segments(Options, x));
-        HostHeap.KeepTemporaries();
-
-        // Split, not narrowed: its gradient is one concatenation, where that of every narrow is as long as x.
-        var pieces = stretches.Count == 1 ? [x] : x.split(stretches.Select(stretch => stretch.Length).ToArray(), 1);
-        var outputs = new BlockOutputs(tokens);
-        var start = 0L;
-        for (var i = 0; i < pieces.Length; i++)
-        {
-            var (length, segments) = stretches[i];
-            var marks = length == tokens ? info : info?.Narrow(start, length);
-            outputs.Add(start, Attend(pieces[i], marks, segments, ref memory, use, length == tokens, isLast: i == pieces.Length - 1, tell));
-            start += length;
-        }
-
-        return (outputs.Join().MoveToOuterDisposeScope(), use == StateUse.None ? null : memory.ToState(state, use));
+        projections.Reset();
+        ResetGate();
     }
 
-    /// <summary>
-    /// What tokens from a position on go through at once: first the rest of an open segment, then whole segments, as many as a
-    /// block holds, last the beginning of one. And in how many segments they lie.
-    /// </summary>
-    private List<(long Length, long Segments)> Stretches(long position, long tokens, long blockSegments)
-    {
-        var n = Options.SegmentLength;
-        var stretches = new List<(long Length, long Segments)>();
-        for (var end = position + tokens; position < end; position += stretches[^1].Length)
-        {
-            var open = position % n;
-            var segments = open == 0 ? Math.Clamp((end - position) / n, 1, blockSegments) : 1;
-            stretches.Add((Math.Min((segments * n) - open, end - position), segments));
-        }
-
-        return stretches;
-    }
-
-    /// <summary>The layer as in the paper, for tokens of whole segments or of (a part of) one.</summary>
-    private Tensor Attend(
-        Tensor x, TokenInfo? info, long segments, ref LayerMemory memory, StateUse use, bool isWholeCall, bool isLast, SegmentObserver? tell)
+    private void ResetGate()
     {
         using var scope = NewDisposeScope();
-        var stateType = memory.M.dtype;
-        var n = x.size(1) / segments;
-        var offset = memory.Position % Options.SegmentLength;
-
-        var (keyHeads, queriesPerKey) = (Options.KeyValueHeads, Options.QueriesPerKey);
-        x = WithFinitePadding(x, info?.KeyPaddingMask);
-        var q = Heads(projections.Query, x, segments, keyHeads, queriesPerKey);    // (B, S, G, R, n, K)
-        var k = Heads(projections.Key, x, segments, keyHeads);                     // (B, S, G, n, K)
-        var v = Heads(projections.Value, x, segments, keyHeads);                   // (B, S, G, n, V)
-        var (localQ, localK) = rotary is null ? (q, k) : (rotary.Rotate(q, offset), rotary.Rotate(k, offset));
-        var tokens = memory.With(new(k, localK, v, SegmentMarks.From(info, segments, stateType)), Options.SegmentLength, use);
-
-        // Equation 6: A_dot = softmax(Q K^T / sqrt(K)) V
-        var attended = As(LocalAttention.Attend(localQ, tokens.LocalKeys, tokens.Values, tokens.Marks, training ? Options.Dropout : 0), stateType);
-
-        // Equations 8 and 9: what is in the memory before each segment, and after the last
-        var isWhole = tokens.Length == Options.SegmentLength;
-        var isNeeded = segments > 1 || use != StateUse.None || !isLast;
-        SegmentMemories? scanned = isWhole && isNeeded
-            ? CompressiveMemory.Scan(Options, memory.M, memory.Z, tokens.Keys, tokens.Values, tokens.Marks)
-            : null;
-        if (scanned is { } memories)
-        {
-            tell?.Invoke(this, tokens, memories, memory.Position);
-        }
-
-        // Equations 7 and 10: A_mem = sigma(Q) M / (sigma(Q) z), A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot
-        Tensor mixed;
-        if (segments == 1 && memory.Position < Options.SegmentLength && (!is_grad_enabled() || !isWholeCall))
-        {
-            // No segment was written yet. Only a call that goes no further must have the gate in its graph all the same.
-            mixed = WithEmptyMemory(attended);
-        }
-        else if (tokens.Marks.Documents is null && HostRetrieval.Takes(q, memory.M, memory.Z))
-        {
-            mixed = HostRetrieval.Mix(q, memory.M, memory.Z, gate, Options.EmptyMemory, attended);
-        }
-        else
-        {
-            var retrieved = CompressiveMemory.Retrieve(q, scanned?.Before ?? memory.M.unsqueeze(1), scanned?.NormalizerBefore ?? memory.Z.unsqueeze(1));
-            mixed = Mix(attended, retrieved, tokens.Marks.SeesMemory(n));
-        }
-
-        var output = projections.Output(Merge(As(mixed, x.dtype)));
-        memory = memory.After(tokens, scanned, n * segments, isWhole, use, isWholeCall);
-        return output.MoveToOuterDisposeScope();
-    }
-
-    /// <summary>Equation 10. A query that finds nothing in memory takes A_dot alone, or counts A_mem as 0, as the options say.</summary>
-    /// <param name="attended">A_dot, (B, S, G, R, n, V)</param>
-    /// <param name="retrieved">sigma(Q) M, (B, S, G, R, n, V), and sigma(Q) z, (B, S, G, R, n, 1)</param>
-    /// <param name="seesMemory">(B, S, n) bool: false after a document start; null for all true.</param>
-    private Tensor Mix(Tensor attended, (Tensor Numerator, Tensor Denominator) retrieved, Tensor? seesMemory)
-    {
-        using var scope = NewDisposeScope();
-        var (numerator, denominator) = retrieved;
-        var found = denominator > Scalars.Zero;
-        if (seesMemory is not null)
-        {
-            found &= seesMemory.view(seesMemory.shape[0], seesMemory.shape[1], 1, 1, -1, 1);
-        }
-
-        var share = GateShare(attended.dtype);                                     // (G, R, 1, 1)
-        var foundShare = share * found.to(attended.dtype);
-        var localShare = Scalars.One - (Options.EmptyMemory == EmptyMemory.LocalOnly ? foundShare : share);
-        var local = is_grad_enabled() ? attended * localShare : attended.mul_(localShare);
-        return local.addcmul_(numerator, foundShare / denominator.masked_fill(~found, Scalars.One), Scalars.One).MoveToOuterDisposeScope();
-    }
-
-    private Tensor WithEmptyMemory(Tensor attended) => Options.EmptyMemory == EmptyMemory.LocalOnly
-        ? attended
-        : attended * (Scalars.One - GateShare(attended.dtype));
-
-    /// <summary>sigmoid(beta), (G, R, 1, 1).</summary>
-    private Tensor GateShare(ScalarType type) => As(gate, type).sigmoid().view(Options.KeyValueHeads, Options.QueriesPerKey, 1, 1);
-
-    /// <summary>
-    /// x (B, T, D) with 0 for padding (B, T) that is not finite, or so large that scores would not be: 0 times NaN would be NaN
-    /// wherever padding counts 0 times.
-    /// </summary>
-    private static Tensor WithFinitePadding(Tensor x, Tensor? padding)
-    {
-        if (padding is null)
-        {
-            return x;
-        }
-
-        using var scope = NewDisposeScope();
-        var isSpoilt = padding & ~x.detach().norm(-1).isfinite();
-        return x.masked_fill(isSpoilt.unsqueeze(-1), Scalars.Zero).MoveToOuterDisposeScope();
-    }
-
-    /// <summary>
-    /// The heads of x (B, S*n, D): a view of the projection, no copy. (B, S, G, R, n, W) for <paramref name="heads"/> G and R,
-    /// (B, S, G, n, W) for G alone.
-    /// </summary>
-    private static Tensor Heads(Func<Tensor, Tensor> projection, Tensor x, long segments, params long[] heads)
-    {
-        using var projected = projection(x);
-        var (batch, n) = (x.size(0), x.size(1) / segments);
-        if (n == 1)
-        {
-            return projected.view([batch, segments, .. heads, 1, -1]);
-        }
-
-        using var tokens = projected.view([batch, segments, n, .. heads, -1]);
-        return heads.Length == 1 ? tokens.transpose(2, 3) : tokens.permute(0, 1, 3, 4, 2, 5);
-    }
-
-    /// <summary>(B, S, G, R, n, V) -> (B, S*n, H*V): a view where fused attention left the heads of a token side by side.</summary>
-    private static Tensor Merge(Tensor heads)
-    {
-        var (batch, segments, _, _, n, _) = Describe.SixDimensions(heads);
-        return (n == 1 ? heads : heads.permute(0, 1, 4, 2, 3, 5)).reshape(batch, segments * n, -1);
-    }
-
-    private static Tensor As(Tensor tensor, ScalarType type) => CompressiveMemory.As(tensor, type);
-
-    private LayerMemory EmptyMemoryOf(Tensor x)
-    {
-        var (batch, type) = (x.size(0), MemoryState.TypeFor(x.dtype));
-        return new(
-            zeros([batch, Options.KeyValueHeads, Options.KeyWidth, Options.ValueWidth], type, x.device),
-            zeros([batch, Options.KeyValueHeads, Options.KeyWidth], type, x.device),
-            null, 0);
+        using var noGrad = no_grad();
+        var beta = tensor(Options.GateInitPerHead?.ToArray() ?? Enumerable.Repeat(Options.GateInit, (int)Options.NumHeads).ToArray(), ScalarType.Float64);
+        gate.copy_(beta);
     }
 
     /// <inheritdoc/>
@@ -290,5 +170,25 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>
         }
 
         base.Dispose(disposing);
+    }
+
+    private static Projections OwnProjections(InfiniAttentionOptions options, Device? device, ScalarType? dtype)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        options.Validate();
+        var type = CheckedType(dtype);
+        return Projections.Own(
+            Linear(options.EmbedDim, options.NumHeads * options.KeyWidth),
+            Linear(options.EmbedDim, options.KeyValueHeads * options.KeyWidth),
+            Linear(options.EmbedDim, options.KeyValueHeads * options.ValueWidth),
+            Linear(options.NumHeads * options.ValueWidth, options.EmbedDim));
+
+        Linear Linear(long inputs, long outputs) => nn.Linear(inputs, outputs, options.Bias, device, type);
+    }
+
+    private static ScalarType CheckedType(ScalarType? dtype)
+    {
+        var type = dtype ?? get_default_dtype();
+        return Describe.IsFloating(type) ? type : throw new ArgumentException($"dtype is {type}; it must be Float32, Float64, BFloat16 or Float16.", nameof(dtype));
     }
 }

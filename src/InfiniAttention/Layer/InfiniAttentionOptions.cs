@@ -1,31 +1,5 @@
 namespace InfiniAttention;
 
-/// <summary>How a segment is written to the compressive memory.</summary>
-public enum MemoryUpdate
-{
-    /// <summary>M grows by sigma(K)^T V (equation 8 of the paper).</summary>
-    Linear,
-
-    /// <summary>What the keys already retrieve is subtracted from the values first (equation 9 of the paper).</summary>
-    Delta,
-}
-
-/// <summary>By which normaliser the delta rule divides what a segment's keys retrieve before it is subtracted.</summary>
-public enum DeltaNormalizer
-{
-    /// <summary>
-    /// z before the segment, as the paper has it. A segment that writes more than twice what the memory holds (a short
-    /// first commit before a long segment, say) overshoots: see docs/numerics.md.
-    /// </summary>
-    BeforeSegment,
-
-    /// <summary>
-    /// z after the segment. No longer the paper's rule, but one that never overshoots: the matrix subtracted has all
-    /// its eigenvalues between 0 and 1, however much is written at once.
-    /// </summary>
-    AfterSegment,
-}
-
 /// <summary>What a row outputs while nothing is in its memory.</summary>
 public enum EmptyMemory
 {
@@ -94,6 +68,15 @@ public sealed record InfiniAttentionOptions
     /// <summary>Initial beta of every head's gate; the memory's share is sigmoid(beta). Default: 0, half and half.</summary>
     public double GateInit { get; init; }
 
+    /// <summary>Initial beta of each head's gate, H numbers, in place of <see cref="GateInit"/>; null for one number for all.</summary>
+    public IReadOnlyList<double>? GateInitPerHead { get; init; }
+
+    /// <summary>
+    /// Whether gradients of gradients are wanted (a gradient penalty, say). The local attention then runs without libtorch's fused
+    /// operator, whose gradient has no gradient of its own: slower, and with memory for N scores a token. Default: false.
+    /// </summary>
+    public bool SecondDerivatives { get; init; }
+
     /// <summary>
     /// Tokens, counted over all rows, that are processed at once; at least one segment of every row is. It bounds temporary
     /// memory and changes no result. Default: chosen by the device, see docs/performance.md.
@@ -129,6 +112,8 @@ public sealed record InfiniAttentionOptions
         Require(Enum.IsDefined(EmptyMemory), nameof(EmptyMemory), EmptyMemory, "LocalOnly or Gated");
         Require(Dropout is >= 0 and < 1, nameof(Dropout), Dropout, "a probability of at least 0 and less than 1");
         Require(double.IsFinite(GateInit), nameof(GateInit), GateInit, "a finite number");
+        Require(GateInitPerHead is null || (GateInitPerHead.Count == NumHeads && GateInitPerHead.All(double.IsFinite)), nameof(GateInitPerHead),
+            GateInitPerHead is null ? null : $"[{string.Join(", ", GateInitPerHead)}]", $"one finite number for each of the {NumHeads} heads");
         if (Rotary is { } rotary)
         {
             Require(rotary.Width is not null || KeyWidth % 2 == 0, nameof(HeadDim), KeyWidth, "an even number, because Rotary turns pairs of elements");

@@ -10,76 +10,116 @@ internal static class LocalAttention
     /// <summary>
     /// The queries are the last n of their segment's L tokens so far. A query with no key to attend (padding after padding) gets 0.
     /// </summary>
-    /// <param name="q">(B, S, G, R, n, K)</param>
-    /// <param name="k">(B, S, G, L, K)</param>
-    /// <param name="v">(B, S, G, L, V)</param>
-    /// <param name="marks">Padding and documents of the L tokens.</param>
+    /// <param name="q">(B, S, n, G, R, K)</param>
+    /// <param name="tokens">The L tokens.</param>
     /// <param name="dropout">Probability of dropping a weight.</param>
-    /// <returns>(B, S, G, R, n, V)</returns>
-    public static Tensor Attend(Tensor q, Tensor k, Tensor v, SegmentMarks marks, double dropout)
+    /// <param name="isFused">Whether to use libtorch's fused operator, whose gradient has no gradient.</param>
+    /// <returns>(B, S, n, G, R, V)</returns>
+    public static Tensor Attend(Tensor q, SegmentTokens tokens, double dropout, bool isFused = true)
     {
         using var scope = NewDisposeScope();
+        var (k, v, marks, n) = (tokens.LocalKeys, tokens.Values, tokens.Marks, q.size(2));
         if (q.dtype == ScalarType.Float16 && q.device_type == DeviceType.CPU)
         {
             // On a CPU the scores would be half too, and overflow at 65504; a GPU keeps them in float32 by itself.
-            return Attend(q.to(ScalarType.Float32), k.to(ScalarType.Float32), v.to(ScalarType.Float32), marks, dropout).to(ScalarType.Float16).MoveToOuterDisposeScope();
+            (q, k, v) = (q.to(ScalarType.Float32), k.to(ScalarType.Float32), v.to(ScalarType.Float32));
         }
 
-        var (batch, segments, heads, group, n, width) = Describe.SixDimensions(q);
-        var (length, valueWidth) = (k.size(3), v.size(4));
-        var (mask, hasKey) = marks.LocalMask(n);
-        Tensor output;
-        if (mask is null && n == length && group > 1)
+        var visible = marks.Visible(n);
+        var isSpoilt = marks.Documents is null ? null : IsSpoilt(k, v);
+        if (isSpoilt is not null)
         {
-            // The heads that share a key head read it through a stride of 0: keys and values are never copied.
-            var rows = segments * batch * heads;
-            output = nn.functional.scaled_dot_product_attention(
-                q.reshape(rows, group, n, width),
-                k.reshape(rows, 1, n, width).expand(rows, group, n, width),
-                v.reshape(rows, 1, n, valueWidth).expand(rows, group, n, valueWidth),
-                null, dropout, true);
-        }
-        else
-        {
-            // The heads that share a key head stand one below the other as rows of queries.
-            var rows = segments * batch;
-            var causal = mask is null && n == length;
-            var visible = causal ? null : Visible(mask, length, n, group, q.device);
-            output = nn.functional.scaled_dot_product_attention(
-                q.reshape(rows, heads, group * n, width),
-                k.reshape(rows, heads, length, width),
-                v.reshape(rows, heads, length, valueWidth),
-                visible, dropout, causal);
+            // Hidden is not enough: 0 times NaN is NaN. Queries that do see such a key get NaN below.
+            (k, v) = (Cleared(k), Cleared(v));
         }
 
-        output = output.view(batch, segments, heads, group, n, valueWidth);
-        if (hasKey is not null)
+        var output = Describe.As(Product(q, k, v, visible, new(dropout, isFused)), tokens.Values.dtype);
+        if (marks.Padding is not null)
         {
-            output = output.masked_fill(~hasKey.view(batch, segments, 1, 1, n, 1), Scalars.Zero);
+            output = output.masked_fill(PerHead(visible!.any(-1).logical_not()), Scalars.Zero);
+        }
+
+        if (isSpoilt is not null)
+        {
+            output = output.masked_fill(PerHead(visible!.logical_and(isSpoilt.unsqueeze(-2)).any(-1)), Scalars.NotANumber);
         }
 
         return output.MoveToOuterDisposeScope();
+
+        Tensor Cleared(Tensor heads) => heads.masked_fill(isSpoilt!.unsqueeze(-1).unsqueeze(-1), Scalars.Zero);
+
+        static Tensor PerHead(Tensor flags) => flags.unsqueeze(-1).unsqueeze(-1).unsqueeze(-1); // (B, S, n) -> (B, S, n, 1, 1, 1)
     }
 
-    /// <summary>The mask of a group's rows of queries: (B*S or 1, 1, R*n, L); null where a single query sees every key.</summary>
-    private static Tensor? Visible(Tensor? mask, long length, long n, long group, Device device)
+    private readonly record struct Kernel(double Dropout, bool IsFused)
     {
-        if (mask is null)
-        {
-            if (n == 1)
-            {
-                return null;
-            }
+        public Tensor Call(Tensor q, Tensor k, Tensor v, Tensor? visible, bool isCausal) => IsFused
+            ? nn.functional.scaled_dot_product_attention(q, k, v, visible, Dropout, isCausal)
+            : Composed(q, k, v, isCausal ? SegmentMarks.Causal(q.size(2), k.size(2), q.device) : visible);
 
-            mask = Causal(n, length, device).unsqueeze(0).unsqueeze(0);
+        private Tensor Composed(Tensor q, Tensor k, Tensor v, Tensor? visible)
+        {
+            using Scalar scale = 1 / Math.Sqrt(q.size(3));
+            var scores = q.mul(scale).matmul(k.transpose(-2, -1));
+            var weights = (visible is null ? scores : scores.masked_fill(visible.logical_not(), Scalars.MinusInfinity)).softmax(-1);
+            return (Dropout > 0 ? nn.functional.dropout(weights, Dropout) : weights).matmul(v);
+        }
+    }
+
+    /// <param name="q">(B, S, n, G, R, K)</param>
+    /// <param name="k">(B, S, L, G, K)</param>
+    /// <param name="v">(B, S, L, G, V)</param>
+    /// <param name="visible">(B, S, n, L); null if only the causal mask applies.</param>
+    /// <param name="kernel">How the product is computed.</param>
+    /// <returns>(B, S, n, G, R, V)</returns>
+    private static Tensor Product(Tensor q, Tensor k, Tensor v, Tensor? visible, Kernel kernel)
+    {
+        var (batch, segments, n, heads, group, width) = Describe.SixDimensions(q);
+        var (length, valueWidth) = (k.size(2), v.size(4));
+        var isCausal = visible is null && n == length;
+        if (isCausal && group > 1)
+        {
+            // The heads that share a key head read it through a stride of 0: keys and values are never copied for each.
+            var rows = batch * segments * heads;
+            return kernel.Call(
+                    q.permute(0, 1, 3, 4, 2, 5).reshape(rows, group, n, width),
+                    k.transpose(2, 3).reshape(rows, 1, n, width).expand(rows, group, n, width),
+                    v.transpose(2, 3).reshape(rows, 1, n, valueWidth).expand(rows, group, n, valueWidth),
+                    null, isCausal)
+                .view(batch, segments, heads, group, n, valueWidth).permute(0, 1, 4, 2, 3, 5);
         }
 
-        var rows = mask.size(0) * mask.size(1);
+        // The heads that share a key head stand one below the other as rows of queries.
+        var (queries, mask) = group == 1
+            ? (q.view(batch * segments, n, heads, width).transpose(1, 2), Rows(visible, n, length, q.device))
+            : (q.permute(0, 1, 3, 4, 2, 5).reshape(batch * segments, heads, group * n, width), Repeated(Rows(visible, n, length, q.device), group));
+        var product = kernel.Call(
+            queries,
+            k.view(batch * segments, length, heads, width).transpose(1, 2),
+            v.view(batch * segments, length, heads, valueWidth).transpose(1, 2),
+            isCausal ? null : mask, isCausal);
         return group == 1
-            ? mask.reshape(-1, 1, n, length)
-            : mask.reshape(rows, 1, 1, n, length).expand(rows, 1, group, n, length).reshape(rows, 1, group * n, length);
+            ? product.transpose(1, 2).view(batch, segments, n, heads, 1, valueWidth)
+            : product.view(batch, segments, heads, group, n, valueWidth).permute(0, 1, 4, 2, 3, 5);
     }
 
-    /// <summary>(n, L): query i, the token L - n + i, sees the tokens up to itself.</summary>
-    public static Tensor Causal(long n, long length, Device device) => ones(n, length, @bool, device).tril(length - n);
+    /// <summary>The mask of a row's queries, (B*S or 1, 1, n, L); null if a single query sees every key. A query with nothing to attend sees everything.</summary>
+    private static Tensor? Rows(Tensor? visible, long n, long length, Device device)
+    {
+        if (visible is null)
+        {
+            return n == 1 || n == length ? null : SegmentMarks.Causal(n, length, device).view(1, 1, n, length);
+        }
+
+        return visible.logical_or(visible.any(-1, true).logical_not()).view(-1, 1, n, length);
+    }
+
+    /// <summary>The mask for each of the heads that share a key head, (B*S or 1, 1, R*n, L).</summary>
+    private static Tensor? Repeated(Tensor? mask, long group) => mask?.expand(mask.size(0), group, mask.size(2), mask.size(3))
+        .reshape(mask.size(0), 1, group * mask.size(2), mask.size(3));
+
+    /// <summary>Which tokens hold a number that is not finite, (B, S, L).</summary>
+    private static Tensor IsSpoilt(Tensor k, Tensor v) => IsFinite(k).logical_and(IsFinite(v)).logical_not();
+
+    private static Tensor IsFinite(Tensor heads) => heads.detach().isfinite().flatten(3).all(-1);
 }

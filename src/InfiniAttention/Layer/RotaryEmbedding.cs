@@ -14,25 +14,36 @@ internal sealed class RotaryEmbedding(RotaryOptions options, long width, long se
     // One table for each device and type the layer was used on: it is no weight, and threads share it.
     private readonly ConcurrentDictionary<(DeviceType, int, ScalarType), Lazy<(Tensor Cos, Tensor Sin)>> tables = new();
 
-    /// <summary>Turns the first elements of x (…, n, K), whose first token stands at <paramref name="position"/> of its segment.</summary>
+    /// <summary>Turns the first elements of x (B, S, n, …, K), whose first token stands at <paramref name="position"/> of its segment.</summary>
     public Tensor Rotate(Tensor x, long position)
     {
         using var scope = NewDisposeScope();
-        var rest = x.shape[^1] - width;
+        var rest = x.size(-1) - width;
         return (rest == 0 ? Turn(x, position) : cat([Turn(x.narrow(-1, 0, width), position), x.narrow(-1, width, rest)], -1)).MoveToOuterDisposeScope();
     }
 
     private Tensor Turn(Tensor x, long position)
     {
         var (cos, sin) = tables.GetOrAdd((x.device_type, x.device_index, x.dtype), _ => new(() => CreateTables(x.device, x.dtype))).Value;
-        var n = x.shape[^2];
-        return (x * cos.narrow(0, position, n)).addcmul_(Partner(x), sin.narrow(0, position, n), Scalars.One);
+        return x.mul(PerToken(cos)).addcmul_(Partner(x), PerToken(sin), Scalars.One);
+
+        // (n, W), or (n, 1 …, W) for the heads between
+        Tensor PerToken(Tensor table)
+        {
+            var rows = table.narrow(0, position, x.size(2));
+            for (var dimension = x.dim(); dimension > 4; dimension--)
+            {
+                rows = rows.unsqueeze(1);
+            }
+
+            return rows;
+        }
     }
 
     /// <summary>Each element's partner in its pair.</summary>
     private Tensor Partner(Tensor x) => options.Pairing == RotaryPairing.Halves
         ? x.roll(width / 2, -1)
-        : x.reshape([.. x.shape[..^1], width / 2, 2]).flip(-1).view(x.shape);
+        : x.reshape(-1, 2).flip(1).view(Describe.Sizes(x));
 
     /// <summary>Cosines, and sines that are negative for the first element of a pair, each (N, width).</summary>
     private (Tensor Cos, Tensor Sin) CreateTables(Device device, ScalarType type)

@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>
-/// What one layer carries from a call to the next: the compressive memory (M, z) and the open segment's keys and values.
-/// Its size does not depend on how many tokens were consumed.
+/// What one layer carries from call to call: its memory and the tokens of its open segment. Its size does not depend on how many
+/// tokens were consumed.
 /// </summary>
 /// <remarks>
 /// B batch, G key/value heads, K key width, V value width. A state is immutable and owns its tensors, outside any dispose
@@ -13,23 +13,31 @@ namespace InfiniAttention;
 /// </remarks>
 public sealed class MemoryState : IDisposable
 {
-    private bool disposed;
+    private readonly MemoryMatrix matrix;
+    private readonly OpenSegment? open;
+    private int isDisposed;
 
-    internal MemoryState(Tensor memory, Tensor normalizer, long position, SegmentTokens? open)
+    /// <summary>Takes over a hold on what is given.</summary>
+    internal MemoryState(MemoryMatrix matrix, OpenSegment? open, long position)
     {
-        (Memory, Normalizer, Position, Open) = (memory, normalizer, position, open);
-        Tensors = open is null ? [memory, normalizer] : [memory, normalizer, .. open.Tensors];
-        foreach (var tensor in Tensors)
-        {
-            tensor.DetachFromDisposeScope();
-        }
+        (this.matrix, this.open, Position) = (matrix, open, position);
+    }
+
+    /// <summary>A state with a given memory and no open segment.</summary>
+    /// <param name="memory">M, (B, G, K, V), float32 or float64; copied.</param>
+    /// <param name="normalizer">z, (B, G, K), of the same type, on the same device; 0 for a row to which nothing was written. Copied.</param>
+    /// <param name="position">Tokens consumed; a multiple of the segment length of the layer that continues from the state.</param>
+    /// <exception cref="ArgumentException">A tensor has another rank, shape, type or device, or the position is negative.</exception>
+    public MemoryState(Tensor memory, Tensor normalizer, long position)
+        : this(Checked(memory, normalizer, position), null, position)
+    {
     }
 
     /// <summary>The associative memory M, (B, G, K, V), float32 (float64 for a float64 layer). It belongs to the state: do not dispose of it.</summary>
-    public Tensor Memory { get; }
+    public Tensor Memory => matrix.M;
 
     /// <summary>The normaliser z, (B, G, K), of the same type. A row to which nothing was written has z = 0. It belongs to the state: do not dispose of it.</summary>
-    public Tensor Normalizer { get; }
+    public Tensor Normalizer => matrix.Z;
 
     /// <summary>Tokens consumed so far.</summary>
     public long Position { get; }
@@ -40,19 +48,51 @@ public sealed class MemoryState : IDisposable
     /// <summary>The type of M and z in a layer of the given type.</summary>
     internal static ScalarType TypeFor(ScalarType layer) => layer == ScalarType.Float64 ? ScalarType.Float64 : ScalarType.Float32;
 
-    internal SegmentTokens? Open { get; }
+    internal MemoryMatrix Matrix => matrix;
+
+    internal OpenSegment? Open => open;
 
     internal long Batch => Memory.size(0);
 
-    internal Tensor[] Tensors { get; }
+    internal IEnumerable<Tensor> Tensors => open is null ? matrix.Tensors : [.. matrix.Tensors, .. open.Tensors];
+
+    /// <summary>A memory to which nothing was written, for rows like those of x (B, T, D).</summary>
+    internal static MemoryState Empty(InfiniAttentionOptions options, Tensor x)
+    {
+        var (batch, type) = (x.size(0), TypeFor(x.dtype));
+        return new(new MemoryMatrix(
+            zeros([batch, options.KeyValueHeads, options.KeyWidth, options.ValueWidth], type, x.device),
+            zeros([batch, options.KeyValueHeads, options.KeyWidth], type, x.device)), null, 0);
+    }
+
+    /// <summary>The same state for a further owner.</summary>
+    internal MemoryState Share()
+    {
+        ThrowIfDisposed();
+        matrix.Hold();
+        open?.Hold();
+        return new(matrix, open, Position);
+    }
+
+    /// <summary>The state after further tokens: with the memory after them (null if it is the same), and what is open then.</summary>
+    internal MemoryState Next((Tensor M, Tensor Z)? after, long tokens, OpenSegment? nowOpen)
+    {
+        if (after is null)
+        {
+            matrix.Hold();
+        }
+
+        nowOpen?.Hold();
+        return new(after is var (m, z) ? new(m, z) : matrix, nowOpen, Position + tokens);
+    }
 
     /// <summary>The same state without the graph that led to it: back-propagation stops here. The tensors share their storage.</summary>
     /// <exception cref="ObjectDisposedException">The state was disposed of.</exception>
-    public MemoryState Detach() => Map((tensor, _) => tensor.detach());
+    public MemoryState Detach() => Map(tensor => tensor.detach());
 
     /// <summary>An independent copy. Gradients flow through it.</summary>
     /// <exception cref="ObjectDisposedException">The state was disposed of.</exception>
-    public MemoryState Clone() => Map((tensor, _) => tensor.clone());
+    public MemoryState Clone() => Map(tensor => tensor.clone());
 
     /// <summary>The state of the given rows, in the given order; rows may repeat, drop and permute, as a beam search needs.</summary>
     /// <param name="indices">int64, (B'), each in [0, B), on the state's device.</param>
@@ -61,8 +101,8 @@ public sealed class MemoryState : IDisposable
     public MemoryState SelectRows(Tensor indices)
     {
         ThrowIfDisposed();
-        CheckIndices(indices, Batch, Memory.device);
-        return Map((tensor, dimension) => tensor.index_select(dimension, indices));
+        StateRows.CheckIndices(indices, Batch, Memory.device);
+        return Map(tensor => tensor.index_select(0, indices));
     }
 
     /// <summary>The state with the given rows started afresh, as if a new document began at their next token.</summary>
@@ -72,13 +112,11 @@ public sealed class MemoryState : IDisposable
     public MemoryState ResetRows(Tensor rows)
     {
         ThrowIfDisposed();
-        CheckRows(rows, Batch, Memory.device);
-        using var scope = NewDisposeScope();
-        return new(
-            Memory.masked_fill(rows.view(-1, 1, 1, 1), Scalars.Zero),
-            Normalizer.masked_fill(rows.view(-1, 1, 1), Scalars.Zero),
-            Position,
-            Open?.Forget(rows));
+        StateRows.CheckMask(rows, Batch, Memory.device);
+        return Made(() => new(
+            new MemoryMatrix(Memory.masked_fill(rows.view(-1, 1, 1, 1), Scalars.Zero), Normalizer.masked_fill(rows.view(-1, 1, 1), Scalars.Zero)),
+            open?.Forget(rows),
+            Position));
     }
 
     /// <summary>A copy on another device.</summary>
@@ -87,70 +125,72 @@ public sealed class MemoryState : IDisposable
     public MemoryState To(Device device)
     {
         ArgumentNullException.ThrowIfNull(device);
-        return Map((tensor, _) => tensor.to(device, copy: true));
+        return Map(tensor => tensor.to(device, copy: true));
     }
 
-    /// <summary>Frees the tensors.</summary>
-    public void Dispose() => DisposeExcept(null, null);
-
-    /// <summary>Frees the tensors that neither of two other states holds as well.</summary>
-    internal void DisposeExcept(MemoryState? first, MemoryState? second)
+    /// <summary>A copy for the same layer converted to another type: the open segment in that type, M and z in the memory's type for it.</summary>
+    /// <param name="type">float32, float64, bfloat16 or float16.</param>
+    /// <exception cref="ArgumentException">The type is not floating point.</exception>
+    /// <exception cref="ObjectDisposedException">The state was disposed of.</exception>
+    public MemoryState To(ScalarType type)
     {
-        if (disposed || ReferenceEquals(this, first) || ReferenceEquals(this, second))
+        if (!Describe.IsFloating(type))
         {
-            return;
+            throw new ArgumentException($"type is {type}; it must be Float32, Float64, BFloat16 or Float16.", nameof(type));
         }
 
-        disposed = true;
-        foreach (var tensor in Tensors)
+        ThrowIfDisposed();
+        return Made(() => new(
+            new MemoryMatrix(Memory.to(TypeFor(type), copy: true), Normalizer.to(TypeFor(type), copy: true)),
+            open?.To(type, TypeFor(type)),
+            Position));
+    }
+
+    /// <summary>Frees the tensors, unless another state holds them.</summary>
+    public void Dispose()
+    {
+        if (Interlocked.Exchange(ref isDisposed, 1) == 0)
         {
-            if (first?.Holds(tensor) != true && second?.Holds(tensor) != true)
-            {
-                tensor.Dispose();
-            }
+            matrix.Release();
+            open?.Release();
         }
     }
 
-    /// <summary>Whether this very tensor object is one of the state's.</summary>
-    internal bool Holds(Tensor tensor) => Describe.Holds(Tensors, tensor);
+    internal void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(isDisposed != 0, this);
 
-    internal void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(disposed, this);
-
-    internal MemoryState Map(Func<Tensor, long, Tensor> map)
+    /// <summary>Each tensor replaced by what <paramref name="map"/> makes of it; its first dimension is that of the rows.</summary>
+    internal MemoryState Map(Func<Tensor, Tensor> map)
     {
         ThrowIfDisposed();
-        // Normal tensors even in inference mode: the open segment's are appended to in place, also after that mode.
+        return Made(() => new(new MemoryMatrix(map(Memory), map(Normalizer)), open?.Map(map), Position));
+    }
+
+    private static MemoryState Made(Func<MemoryState> make)
+    {
+        // Normal tensors even in inference mode, so that a stream may leave that mode.
         using var noInference = is_inference_mode_enabled() ? inference_mode(false) : null;
         using var noGrad = noInference is null ? null : no_grad();
         using var scope = NewDisposeScope();
-        return new(map(Memory, 0), map(Normalizer, 0), Position, Open?.Map(map));
+        return make();
     }
 
-    internal static void CheckRows(Tensor rows, long batch, Device device)
+    private static MemoryMatrix Checked(Tensor memory, Tensor normalizer, long position)
     {
-        ArgumentNullException.ThrowIfNull(rows);
-        if (rows.dtype != ScalarType.Bool || rows.dim() != 1 || rows.shape[0] != batch || !Describe.Same(rows.device, device))
+        ArgumentNullException.ThrowIfNull(memory);
+        ArgumentNullException.ThrowIfNull(normalizer);
+        ArgumentOutOfRangeException.ThrowIfNegative(position);
+        if (memory.dim() != 4 || memory.dtype is not (ScalarType.Float32 or ScalarType.Float64))
         {
-            throw new ArgumentException(
-                $"rows is {rows.dtype} of shape {Describe.Shape(rows)} on {rows.device}; it must be Bool of shape (B) = ({batch}) on {device}.", nameof(rows));
-        }
-    }
-
-    internal static void CheckIndices(Tensor indices, long batch, Device device)
-    {
-        ArgumentNullException.ThrowIfNull(indices);
-        if (indices.dtype != ScalarType.Int64 || indices.dim() != 1 || indices.shape[0] < 1 || !Describe.Same(indices.device, device))
-        {
-            throw new ArgumentException(
-                $"indices is {indices.dtype} of shape {Describe.Shape(indices)} on {indices.device}; it must be Int64 of shape (B') with at least one row, on {device}.",
-                nameof(indices));
+            throw new ArgumentException($"memory is {memory.dtype} of shape {Describe.Shape(memory)}; it must be Float32 or Float64 of shape (B, G, K, V).", nameof(memory));
         }
 
-        using var scope = NewDisposeScope();
-        var (least, most) = (indices.min().item<long>(), indices.max().item<long>());
-        if (least < 0 || most >= batch)
+        if (!Describe.HasShape(normalizer, memory.size(0), memory.size(1), memory.size(2)) || normalizer.dtype != memory.dtype || !Describe.SameDevice(normalizer, memory))
         {
-            throw new ArgumentException($"indices holds {(least < 0 ? least : most)}; each index must be at least 0 and less than the batch, {batch}.", nameof(indices));
+            throw new ArgumentException(
+                $"normalizer is {normalizer.dtype} of shape {Describe.Shape(normalizer)} on {normalizer.device}; it must be {memory.dtype} of shape (B, G, K) = ({memory.size(0)}, {memory.size(1)}, {memory.size(2)}) on {memory.device}, like memory.",
+                nameof(normalizer));
         }
+
+        return new(memory.clone(), normalizer.clone());
     }
 }

@@ -13,7 +13,6 @@ internal sealed class LayerStates : IDisposable
     private readonly MemoryState?[] committed;
     private readonly MemoryState?[] pending;
     private MemoryState?[]? checkpoint;
-    private bool isAdvancing; // whether a layer is running
 
     public LayerStates((string Name, InfiniAttentionModule Layer)[] layers)
     {
@@ -37,33 +36,12 @@ internal sealed class LayerStates : IDisposable
 
     public bool Holds(InfiniAttentionModule layer) => indices.ContainsKey(layer);
 
-    /// <summary>
-    /// Runs a layer on the next tokens of the stream; <paramref name="mayReuse"/> allows it to append to the open segment in
-    /// place, and <paramref name="tell"/> is told of the segments it writes.
-    /// </summary>
-    public Tensor Advance(InfiniAttentionModule layer, Tensor x, TokenInfo? info, bool mayReuse, SegmentObserver? tell)
+    public MemoryState? Enter(InfiniAttentionModule layer) => pending[indices[layer]] ?? committed[indices[layer]];
+
+    public void Leave(InfiniAttentionModule layer, MemoryState after)
     {
-        if (isAdvancing)
-        {
-            throw InsideCall();
-        }
-
         var i = indices[layer];
-        var isAtCheckpoint = checkpoint is null || ReferenceEquals(committed[i], checkpoint[i]);
-        var use = mayReuse && pending[i] is null && isAtCheckpoint ? StateUse.Succeed : StateUse.Return;
-        isAdvancing = true;
-        Tensor output;
-        MemoryState? after;
-        try
-        {
-            (output, after) = layer.Run(pending[i] ?? committed[i], x, info, use, tell);
-        }
-        finally
-        {
-            isAdvancing = false;
-        }
-
-        pending[i]?.DisposeExcept(committed[i], after);
+        pending[i]?.Dispose();
         pending[i] = after;
         if (Array.TrueForAll(pending, state => state is not null) && Array.TrueForAll(pending, state => state!.Position == pending[0]!.Position))
         {
@@ -73,8 +51,6 @@ internal sealed class LayerStates : IDisposable
                 pending[j] = null;
             }
         }
-
-        return output;
     }
 
     /// <summary>Drops what only some of the layers have consumed.</summary>
@@ -82,7 +58,7 @@ internal sealed class LayerStates : IDisposable
     {
         for (var i = 0; i < pending.Length; i++)
         {
-            pending[i]?.DisposeExcept(committed[i], null);
+            pending[i]?.Dispose();
             pending[i] = null;
         }
     }
@@ -104,7 +80,7 @@ internal sealed class LayerStates : IDisposable
     public T Atomically<T>(Func<T> action)
     {
         CheckOutsideCall();
-        checkpoint = [.. committed];
+        checkpoint = [.. committed.Select(state => state?.Share())];
         try
         {
             var result = action();
@@ -120,7 +96,7 @@ internal sealed class LayerStates : IDisposable
     /// <summary>Throws in the middle of a call that advances the stream.</summary>
     public void CheckOutsideCall()
     {
-        if (checkpoint is not null || isAdvancing)
+        if (checkpoint is not null)
         {
             throw InsideCall();
         }
@@ -175,7 +151,7 @@ internal sealed class LayerStates : IDisposable
         checkpoint = null;
         for (var i = 0; i < committed.Length; i++)
         {
-            kept[i]?.DisposeExcept(committed[i], null);
+            kept[i]?.Dispose();
         }
     }
 
@@ -191,14 +167,14 @@ internal sealed class LayerStates : IDisposable
         DropPending();
         for (var i = 0; i < committed.Length; i++)
         {
-            committed[i]?.DisposeExcept(kept[i], null);
+            committed[i]?.Dispose();
             committed[i] = kept[i];
         }
     }
 
     private void Replace(int i, MemoryState? state)
     {
-        committed[i]?.DisposeExcept(state, checkpoint?[i]);
+        committed[i]?.Dispose();
         committed[i] = state;
     }
 }

@@ -33,15 +33,7 @@ public sealed partial class SegmentStreamer
 
     internal bool Holds(InfiniAttentionModule layer) => states.Holds(layer);
 
-    internal Tensor Advance(InfiniAttentionModule layer, Tensor x, TokenInfo? info)
-    {
-        if (!isCalling)
-        {
-            states.CheckOutsideCall();
-        }
-
-        return states.Advance(layer, x, info ?? activeInfo, mayReuse, SegmentWritten is null ? null : Tell);
-    }
+    internal SegmentObserver? Observer => SegmentWritten is null ? null : Tell;
 
     /// <summary>The time during which a streamer is the active one of its thread.</summary>
     private sealed class Activation : IDisposable

@@ -37,7 +37,7 @@ public sealed partial class SegmentStreamer
         }
     }
 
-    private void Tell(InfiniAttentionModule layer, SegmentTokens tokens, SegmentMemories memories, long position)
+    private void Tell(InfiniAttentionModule layer, SegmentTokens tokens, CompressiveMemory memories, long position)
     {
         if (SegmentWritten is not { } told)
         {
@@ -48,8 +48,8 @@ public sealed partial class SegmentStreamer
         using var noGrad = no_grad();
         var name = states.Layers.First(entry => ReferenceEquals(entry.Layer, layer)).Name;
         var segments = tokens.Keys.size(1);
-        var memory = After(memories.Before, memories.After);               // (B, S, G, K, V)
-        var normalizer = After(memories.NormalizerBefore, memories.NormalizerAfter);
+        var memory = After(memories.M, memories.After!.Value.M);               // (B, S, G, K, V)
+        var normalizer = After(memories.Z, memories.After!.Value.Z);
         var (norms, smallest, errors) = (Norms(memory), Smallest(normalizer), RetrievalErrors(tokens, memory, normalizer));
         for (var s = 0; s < segments; s++)
         {
@@ -85,8 +85,8 @@ public sealed partial class SegmentStreamer
     /// <summary>|sigma(K) M / (sigma(K) z) - V| / |V| over the rows and the tokens that were written, (S, G).</summary>
     private static Tensor RetrievalErrors(SegmentTokens tokens, Tensor memory, Tensor normalizer)
     {
-        var keys = CompressiveMemory.FeatureMap(tokens.Keys.to(memory.dtype));  // (B, S, G, N, K)
-        var values = tokens.Values.to(memory.dtype);                            // (B, S, G, N, V)
+        var keys = FeatureMap.Apply(tokens.Keys.transpose(2, 3).to(memory.dtype));  // (B, S, G, N, K)
+        var values = tokens.Values.transpose(2, 3).to(memory.dtype);                            // (B, S, G, N, V)
         var denominator = keys.matmul(normalizer.unsqueeze(-1));                // (B, S, G, N, 1)
         var retrieved = keys.matmul(memory) / denominator.masked_fill(denominator == Scalars.Zero, Scalars.One);
         var written = tokens.Marks.Writes(memory.dtype) is { } writes

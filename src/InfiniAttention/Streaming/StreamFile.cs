@@ -119,15 +119,15 @@ internal static class StreamFile
     {
         yield return ($"{layer}.memory", state.Memory);
         yield return ($"{layer}.normalizer", state.Normalizer);
-        if (state.Open is { Length: > 0 } open)
+        if (state.Open is { } open)
         {
-            yield return ($"{layer}.keys", open.Keys);
-            if (open.HasPositions)
+            yield return ($"{layer}.keys", open.Tokens.Keys);
+            if (open.HasRotatedKeys)
             {
-                yield return ($"{layer}.local_keys", open.LocalKeys);
+                yield return ($"{layer}.local_keys", open.Tokens.RotatedKeys!);
             }
 
-            yield return ($"{layer}.values", open.Values);
+            yield return ($"{layer}.values", open.Tokens.Values);
             foreach (var (name, tensor) in new[] { ("padding", open.Marks.Padding), ("documents", open.Marks.Documents), ("weights", open.Marks.Weights) })
             {
                 if (tensor is not null)
@@ -234,12 +234,11 @@ internal static class StreamFile
             var device = states.Layers[i].Layer.Gate.device;
             var keys = Read($"{i}.keys");
             var localKeys = Read($"{i}.local_keys");
-            var open = keys is null ? null : new SegmentTokens(
-                keys,
-                localKeys ?? keys,
-                Read($"{i}.values")!,
+            var open = keys is null ? null : new OpenSegment(
+                new(keys, localKeys, Read($"{i}.values")!),
+                keys.size(2),
                 new(Read($"{i}.padding"), Read($"{i}.documents"), Read($"{i}.weights")));
-            restored[i] = new(Read($"{i}.memory")!, Read($"{i}.normalizer")!, position, open);
+            restored[i] = new(new MemoryMatrix(Read($"{i}.memory")!, Read($"{i}.normalizer")!), open, position);
 
             Tensor? Read(string name) => header.TryGetProperty(name, out var entry) ? read(entry).to(device) : null;
         }

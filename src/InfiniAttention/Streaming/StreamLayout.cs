@@ -26,9 +26,9 @@ internal static class StreamLayout
                 continue;
             }
 
-            Require($"{i}.keys", type, [batch, 1, o.KeyValueHeads, length, o.KeyWidth]);
-            Require($"{i}.local_keys", type, [batch, 1, o.KeyValueHeads, length, o.KeyWidth], isNeeded: o.Rotary is not null);
-            Require($"{i}.values", type, [batch, 1, o.KeyValueHeads, length, o.ValueWidth]);
+            Require($"{i}.keys", type, [batch, 1, length, o.KeyValueHeads, o.KeyWidth]);
+            Require($"{i}.local_keys", type, [batch, 1, length, o.KeyValueHeads, o.KeyWidth], isNeeded: o.Rotary is not null);
+            Require($"{i}.values", type, [batch, 1, length, o.KeyValueHeads, o.ValueWidth]);
             Require($"{i}.padding", ScalarType.Bool, [batch, 1, length], isNeeded: false);
             Require($"{i}.documents", ScalarType.Int64, [batch, 1, length], isNeeded: false);
             Require($"{i}.weights", stateType, [batch, 1, length], isNeeded: false);

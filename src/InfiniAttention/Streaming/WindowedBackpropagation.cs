@@ -81,7 +81,7 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
             var boundary = boundaries[w];
             using var first = new Leaves(boundary);
             first.RequireGradients();
-            streamer.States.Set([.. first.States.Select(state => state?.Map((tensor, _) => tensor.alias()))]);
+            streamer.States.Set([.. first.States.Select(state => state?.Map(tensor => tensor.alias()))]);
             boundary.Random.Restore();
 
             var output = streamer.RunModel(input.narrow(1, boundary.Start, boundary.Length), info?.Narrow(boundary.Start, boundary.Length), false);

@@ -3,25 +3,59 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>Facts about tensors as checks and error messages need them.</summary>
+/// <remarks>On the path of a call sizes are read one at a time: <c>shape</c> leaves native memory behind that only a collection frees.</remarks>
 internal static class Describe
 {
-    public static string Shape(Tensor tensor) => $"({string.Join(", ", tensor.shape)})";
+    public static string Shape(Tensor tensor) => $"({string.Join(", ", Sizes(tensor))})";
 
-    /// <summary>The sizes of a tensor of six dimensions; each read of <c>shape</c> makes an array.</summary>
-    public static (long, long, long, long, long, long) SixDimensions(Tensor tensor)
+    public static bool HasShape(Tensor tensor, params ReadOnlySpan<long> sizes)
     {
-        var shape = tensor.shape;
-        return (shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]);
+        if (tensor.dim() != sizes.Length)
+        {
+            return false;
+        }
+
+        for (var i = 0; i < sizes.Length; i++)
+        {
+            if (tensor.size(i) != sizes[i])
+            {
+                return false;
+            }
+        }
+
+        return true;
     }
 
-    public static bool IsFloating(ScalarType type) => type is ScalarType.Float32 or ScalarType.Float64 or ScalarType.Float16 or ScalarType.BFloat16;
+    public static (long, long, long, long, long, long) SixDimensions(Tensor tensor) =>
+        (tensor.size(0), tensor.size(1), tensor.size(2), tensor.size(3), tensor.size(4), tensor.size(5));
 
-    /// <summary>Whether this very tensor object is among those given; == on tensors compares elements.</summary>
-    public static bool Holds(Tensor[] tensors, Tensor tensor) => Array.Exists(tensors, held => ReferenceEquals(held, tensor));
+    public static bool IsFloating(ScalarType type) => type is ScalarType.Float32 or ScalarType.Float64 or ScalarType.Float16 or ScalarType.BFloat16;
 
     /// <summary>TorchSharp's devices have no value equality; an index of -1 is the first device.</summary>
     public static bool Same(Device a, Device b) => a.type == b.type && Math.Max(a.index, 0) == Math.Max(b.index, 0);
 
     /// <summary>The same of two tensors; each read of <c>device</c> makes an object.</summary>
     public static bool SameDevice(Tensor a, Tensor b) => a.device_type == b.device_type && Math.Max(a.device_index, 0) == Math.Max(b.device_index, 0);
+
+    /// <summary>The tensor in the given type: itself if it is of that type.</summary>
+    public static Tensor As(Tensor tensor, ScalarType type) => tensor.dtype == type ? tensor : tensor.to(type);
+
+    /// <summary>Whether every element of a bool tensor is true.</summary>
+    public static bool AllTrue(Tensor flags)
+    {
+        using var scope = NewDisposeScope();
+        return flags.all().cpu().bytes[0] != 0;
+    }
+
+    /// <summary>What <c>shape</c> says, without leaving native memory behind.</summary>
+    public static long[] Sizes(Tensor tensor)
+    {
+        var sizes = new long[tensor.dim()];
+        for (var i = 0; i < sizes.Length; i++)
+        {
+            sizes[i] = tensor.size(i);
+        }
+
+        return sizes;
+    }
 }

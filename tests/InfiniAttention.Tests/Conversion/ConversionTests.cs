@@ -49,7 +49,7 @@ public class ConversionTests(ITestOutputHelper output)
             padding[2, TensorIndex.Slice(12, null)] = true;
 
             var expected = block.call(x, padding);
-            var actual = layer.forward(x, new TokenInfo(KeyPaddingMask: padding));
+            var actual = layer.forward(x, new TokenInfo { KeyPaddingMask = padding });
 
             Assert.True(isfinite(actual).all().item<bool>());
             var difference = Difference(expected[~padding], actual[~padding]);

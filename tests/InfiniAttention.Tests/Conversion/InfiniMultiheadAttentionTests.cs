@@ -248,13 +248,13 @@ public class InfiniMultiheadAttentionTests
 
         using var stream = new SegmentStreamer(layer);
         Tensor joined, alone;
-        using (stream.Activate(new TokenInfo(DocumentStarts: starts)))
+        using (stream.Activate(new TokenInfo { DocumentStarts = starts }))
         {
             joined = layer.call(x, x, x, padding, false).Item1;
         }
 
         stream.Reset();
-        using (stream.Activate(new TokenInfo(DocumentStarts: starts, KeyPaddingMask: padding)))
+        using (stream.Activate(new TokenInfo { DocumentStarts = starts, KeyPaddingMask = padding }))
         {
             alone = layer.call(x, x, x, null, false).Item1;
         }
@@ -273,7 +273,7 @@ public class InfiniMultiheadAttentionTests
         using var stream = new SegmentStreamer(layer);
         foreach (var shape in new[] { new long[] { Batch, 4 }, [1, 3] })
         {
-            using var active = stream.Activate(new TokenInfo(KeyPaddingMask: zeros(shape, @bool)));
+            using var active = stream.Activate(new TokenInfo { KeyPaddingMask = zeros(shape, @bool) });
             Assert.Throws<ArgumentException>("KeyPaddingMask", () => layer.call(x, x, x, padding, false));
         }
 
@@ -313,7 +313,7 @@ public class InfiniMultiheadAttentionTests
             Assert.Contains("tokens 2 to 4", Assert.Throws<ArgumentException>("need_weights", () => layer.call(x, x, x)).Message);
         }
 
-        using (stream.Activate(new TokenInfo(KeyPaddingMask: zeros(Batch, 2, @bool))))
+        using (stream.Activate(new TokenInfo { KeyPaddingMask = zeros(Batch, 2, @bool) }))
         {
             Assert.Throws<ArgumentException>("need_weights", () => layer.call(x, x, x));
             layer.call(x, x, x, need_weights: false);

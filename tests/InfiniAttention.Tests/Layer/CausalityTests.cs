@@ -72,6 +72,6 @@ public class CausalityTests(ITestOutputHelper output)
 
         Tensor? writes = info?.WriteWeights?.detach().clone();
         writes?.narrow(1, at, 1).add_(1);
-        return info is null ? null : new TokenInfo(Flip(info.KeyPaddingMask), Flip(info.DocumentStarts), writes);
+        return info is null ? null : new TokenInfo { KeyPaddingMask = Flip(info.KeyPaddingMask), DocumentStarts = Flip(info.DocumentStarts), WriteWeights = writes };
     }
 }

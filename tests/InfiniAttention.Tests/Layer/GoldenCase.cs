@@ -59,7 +59,7 @@ internal sealed class GoldenCase
             Tensor? padding = Optional("key_padding_mask")?.to_type(ScalarType.Bool);
             Tensor? starts = Optional("document_starts")?.to_type(ScalarType.Bool);
             Tensor? writes = Optional("write_weights");
-            return padding is null && starts is null && writes is null ? null : new TokenInfo(padding, starts, writes);
+            return padding is null && starts is null && writes is null ? null : new TokenInfo { KeyPaddingMask = padding, DocumentStarts = starts, WriteWeights = writes };
         }
     }
 

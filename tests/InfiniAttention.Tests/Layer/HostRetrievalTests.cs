@@ -29,16 +29,20 @@ public class HostRetrievalTests(ITestOutputHelper output)
     public void It_takes_one_token_on_a_CPU_without_gradients_and_nothing_else()
     {
         using var scope = NewDisposeScope();
-        Tensor q = zeros([2, 1, 3, 2, 1, 4]), memory = zeros(2, 3, 4, 5), normalizer = zeros(2, 3, 4);
-        Assert.False(HostRetrieval.Takes(q, memory, normalizer), "with gradients on");
+        Tensor q = zeros([2, 1, 1, 3, 2, 4]), memory = zeros(2, 3, 4, 5), normalizer = zeros(2, 3, 4);
+        Assert.False(Takes(q, memory), "with gradients on");
         using var mode = no_grad();
-        Assert.True(HostRetrieval.Takes(q, memory, normalizer));
-        Assert.False(HostRetrieval.Takes(zeros([2, 1, 3, 2, 2, 4]), memory, normalizer), "two tokens");
-        Assert.False(HostRetrieval.Takes(zeros([2, 2, 3, 2, 1, 4]), memory, normalizer), "two segments of one token");
-        Assert.False(HostRetrieval.Takes(q.to(ScalarType.BFloat16), memory, normalizer), "another type");
-        Assert.False(HostRetrieval.Takes(zeros([2, 1, 2, 3, 1, 4]).transpose(2, 3), memory, normalizer), "queries with gaps");
-        Assert.False(HostRetrieval.Takes(q, zeros(2, 3, 5, 4).transpose(2, 3), normalizer), "a memory with gaps");
-        Assert.False(HostRetrieval.Takes(q, zeros(2, 3, 4, 1 << 16), normalizer), "a large memory");
+        Assert.True(Takes(q, memory));
+        Assert.False(Takes(zeros([2, 1, 2, 3, 2, 4]), memory), "two tokens");
+        Assert.False(Takes(zeros([2, 2, 1, 3, 2, 4]), memory), "two segments of one token");
+        Assert.False(Takes(q.to(ScalarType.BFloat16), memory), "another type");
+        Assert.False(Takes(zeros([2, 1, 1, 2, 3, 4]).transpose(3, 4), memory), "queries with gaps");
+        Assert.False(Takes(q, zeros(2, 3, 5, 4).transpose(2, 3)), "a memory with gaps");
+        Assert.False(Takes(q, zeros(2, 3, 4, 1 << 16)), "a large memory");
+        var packed = new SegmentMarks(null, zeros(2, 1, 1, int64), null);
+        Assert.False(HostRetrieval.Takes(q, packed, CompressiveMemory.Unchanged(memory, normalizer)), "documents");
+
+        bool Takes(Tensor queries, Tensor m) => HostRetrieval.Takes(queries, SegmentMarks.None, CompressiveMemory.Unchanged(m, normalizer));
     }
 
     private void Check(ScalarType type, double tolerance, ulong seed) => Property.Holds(output, Cases, 200, seed, (one, difference) =>
@@ -46,22 +50,23 @@ public class HostRetrievalTests(ITestOutputHelper output)
         using var mode = no_grad();
         var draw = new Draw(one.Seed);
         var (queries, keys) = (one.Heads * one.Group, one.Batch * one.Heads);
-        Tensor q = (draw.Normal(2, one.Batch, 1, one.Heads, one.Group, 1, one.Width) + one.Shift).to(type);
+        Tensor q = (draw.Normal(2, one.Batch, 1, 1, one.Heads, one.Group, one.Width) + one.Shift).to(type);
         Tensor written = draw.Flags(0.8, one.Batch, 1, 1, 1).to(type); // the other rows hold nothing
         Tensor memory = draw.Normal(1, one.Batch, one.Heads, one.Width, one.ValueWidth).to(type) * written;
         Tensor normalizer = draw.Uniform(1, 50, one.Batch, one.Heads, one.Width).to(type) * written.squeeze(3);
         Tensor gate = draw.Normal(2, queries).to(type);
-        Tensor local = draw.Normal(1, one.Batch, 1, one.Heads, one.Group, 1, one.ValueWidth).to(type);
+        Tensor local = draw.Normal(1, one.Batch, 1, 1, one.Heads, one.Group, one.ValueWidth).to(type);
 
-        Tensor sigma = CompressiveMemory.FeatureMap(q).view(keys, one.Group, one.Width);
+        Tensor sigma = FeatureMap.Apply(q).view(keys, one.Group, one.Width);
         Tensor numerator = sigma.bmm(memory.view(keys, one.Width, one.ValueWidth)).view(local.shape);
-        Tensor denominator = sigma.bmm(normalizer.view(keys, one.Width, 1)).view(one.Batch, 1, one.Heads, one.Group, 1, 1);
+        Tensor denominator = sigma.bmm(normalizer.view(keys, one.Width, 1)).view(one.Batch, 1, 1, one.Heads, one.Group, 1);
         Tensor found = (denominator > 0).to(type);
-        Tensor share = gate.sigmoid().view(1, 1, one.Heads, one.Group, 1, 1);
+        Tensor share = gate.sigmoid().view(1, 1, 1, one.Heads, one.Group, 1);
         Tensor localShare = 1 - (one.Empty == EmptyMemory.LocalOnly ? found * share : share);
         Tensor expected = (local * localShare) + (found * share * numerator / (denominator + (1 - found)));
 
-        Assert.True(HostRetrieval.Takes(q, memory, normalizer));
-        difference.Add(expected, HostRetrieval.Mix(q, memory, normalizer, gate, one.Empty, local), tolerance, $"{one}");
+        var before = CompressiveMemory.Unchanged(memory, normalizer);
+        Assert.True(HostRetrieval.Takes(q, SegmentMarks.None, before));
+        difference.Add(expected, HostRetrieval.Mix(q, before, gate, one.Empty, local), tolerance, $"{one}");
     });
 }

@@ -53,9 +53,9 @@ public class InfiniAttentionModuleBadInputTests
         Tensor bad = ones(shape, dtype: type);
         TokenInfo info = which switch
         {
-            "KeyPaddingMask" => new TokenInfo(KeyPaddingMask: bad),
-            "DocumentStarts" => new TokenInfo(DocumentStarts: bad),
-            _ => new TokenInfo(WriteWeights: bad),
+            "KeyPaddingMask" => new TokenInfo { KeyPaddingMask = bad },
+            "DocumentStarts" => new TokenInfo { DocumentStarts = bad },
+            _ => new TokenInfo { WriteWeights = bad },
         };
         InfiniAttentionModule layer = Case.Layer();
         MemoryState state = layer.ForwardFrom(null, Case.Input()).State;
@@ -72,7 +72,7 @@ public class InfiniAttentionModuleBadInputTests
         MemoryState state = layer.ForwardFrom(null, Case.Input()).State;
         Tensor writes = ones(2, 6, dtype: ScalarType.Float64);
         writes.select(0, 1).narrow(0, 3, 1).fill_(weight);
-        Refuses(layer, state, Case.Input(), new TokenInfo(WriteWeights: writes), "WriteWeights", ["at least 0"]);
+        Refuses(layer, state, Case.Input(), new TokenInfo { WriteWeights = writes }, "WriteWeights", ["at least 0"]);
     }
 
     [Fact]
@@ -80,7 +80,7 @@ public class InfiniAttentionModuleBadInputTests
     {
         using var scope = NewDisposeScope();
         using var layer = new InfiniAttentionModule(new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 });
-        var info = new TokenInfo(WriteWeights: full([1, 3], 1e39, ScalarType.Float64));
+        var info = new TokenInfo { WriteWeights = full([1, 3], 1e39, ScalarType.Float64) };
         Assert.Contains("finite", Assert.Throws<ArgumentException>("WriteWeights", () => layer.forward(randn(1, 3, 8), info)).Message);
     }
 
@@ -130,7 +130,7 @@ public class InfiniAttentionModuleBadInputTests
         Tensor elsewhere = zeros([2, 6, 8], dtype: ScalarType.Float64, device: META);
         Refuses(layer, state, elsewhere, null, "x", ["meta", "cpu"]);
         Tensor mask = zeros([2, 6], dtype: ScalarType.Bool, device: META);
-        Refuses(layer, state, Case.Input(), new TokenInfo(KeyPaddingMask: mask), "KeyPaddingMask", ["meta", "cpu"]);
+        Refuses(layer, state, Case.Input(), new TokenInfo { KeyPaddingMask = mask }, "KeyPaddingMask", ["meta", "cpu"]);
     }
 
     [Fact]

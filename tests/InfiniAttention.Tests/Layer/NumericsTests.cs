@@ -54,7 +54,7 @@ public class NumericsTests
             LayerCase one = Case with { Update = update, EmptyMemory = empty };
             Tensor padding = zeros(2, 22, dtype: ScalarType.Bool);
             padding.select(0, 1).fill_(true);
-            MemoryState state = IsHealthy(one, one.Weights(), type, one.Input().detach(), new TokenInfo(padding), "padded row");
+            MemoryState state = IsHealthy(one, one.Weights(), type, one.Input().detach(), new TokenInfo { KeyPaddingMask = padding }, "padded row");
             Assert.All(Difference.Numbers(state.Memory.select(0, 1)), m => Assert.Equal(0, m));
             Assert.All(Difference.Numbers(state.Normalizer.select(0, 1)), z => Assert.Equal(0, z));
         }
@@ -73,8 +73,8 @@ public class NumericsTests
         {
             Tensor spoilt = x.masked_fill(mask.unsqueeze(-1), number);
             using var mode = no_grad();
-            (Tensor expected, MemoryState clean) = layer.ForwardFrom(null, x, new(mask));
-            (Tensor actual, MemoryState state) = layer.ForwardFrom(null, spoilt, new(mask));
+            (Tensor expected, MemoryState clean) = layer.ForwardFrom(null, x, new() { KeyPaddingMask = mask });
+            (Tensor actual, MemoryState state) = layer.ForwardFrom(null, spoilt, new() { KeyPaddingMask = mask });
             IsFinite(actual, "outputs");
             Difference.Close(expected.masked_fill(mask.unsqueeze(-1), 0), actual.masked_fill(mask.unsqueeze(-1), 0), 0, "outputs of tokens");
             Difference.Close(clean.Memory, state.Memory, 0, "M");
@@ -92,7 +92,7 @@ public class NumericsTests
         LayerCase one = Case with { Update = update };
         Tensor writes = ones(2, 22);
         writes.select(0, 1).fill_(0);
-        MemoryState state = IsHealthy(one, one.Weights(), type, one.Input().detach(), new TokenInfo(WriteWeights: writes), "unwritten row");
+        MemoryState state = IsHealthy(one, one.Weights(), type, one.Input().detach(), new TokenInfo { WriteWeights = writes }, "unwritten row");
         Assert.All(Difference.Numbers(state.Normalizer.select(0, 1)), z => Assert.Equal(0, z));
         Assert.All(Difference.Numbers(state.Normalizer.select(0, 0)), z => Assert.True(z > 0));
     }
@@ -127,7 +127,7 @@ public class NumericsTests
         Tensor x = (one.Input().detach() * scale).to(ScalarType.Float32).requires_grad_(true);
         Tensor weights = full([x.shape[0], x.shape[1]], weight, ScalarType.Float32);
 
-        layer.forward(x, new TokenInfo(WriteWeights: weights)).sum().backward();
+        layer.forward(x, new TokenInfo { WriteWeights = weights }).sum().backward();
 
         IsFinite(x.grad!, "gradient of the input");
         Assert.All(layer.named_parameters(), parameter => IsFinite(parameter.parameter.grad!, parameter.name));
@@ -170,7 +170,7 @@ public class NumericsTests
         LayerCase one = Case with { Segment = 16, Length = 16 * 5 + 7, Update = update };
         Tensor writes = ones(2, one.Length, dtype: ScalarType.Float64);
         writes.narrow(1, 0, 64).fill_(1e7 / 64);
-        var info = new TokenInfo(WriteWeights: writes);
+        var info = new TokenInfo { WriteWeights = writes };
         Tensor x = one.Input().detach();
         MemoryState state = IsHealthy(one, one.Weights(), type, x, info, "ten million tokens");
         Assert.InRange(Difference.Numbers(state.Normalizer).Max(), 5e6, 1e8);

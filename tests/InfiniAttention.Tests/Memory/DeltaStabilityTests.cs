@@ -87,7 +87,7 @@ public class DeltaStabilityTests(ITestOutputHelper output)
 
         Tensor writes = ones(1, 2 * Segment, dtype: ScalarType.Float64);
         writes.narrow(1, 0, Segment).fill_(firstWeight);
-        MemoryState state = Layers.With(one.Options(), weights).ForwardFrom(null, x, new TokenInfo(padding, WriteWeights: writes)).State;
+        MemoryState state = Layers.With(one.Options(), weights).ForwardFrom(null, x, new TokenInfo { KeyPaddingMask = padding, WriteWeights = writes }).State;
         Tensor key = matmul(weights["k_proj.weight"], x.select(0, 0).select(0, Segment - 1));
         Tensor read = OracleAttention.Read(OracleAttention.Sigma(key), state.Memory.select(0, 0).select(0, 0), state.Normalizer.select(0, 0).select(0, 0));
         return Difference.Numbers(read)[0];

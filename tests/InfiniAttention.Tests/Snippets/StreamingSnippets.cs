@@ -119,7 +119,7 @@ public sealed class StreamingSnippets : IDisposable
 
         #region another forward
         using var streamer = new SegmentStreamer(classifier);
-        using (streamer.Activate(new TokenInfo(KeyPaddingMask: arange(30).unsqueeze(0) >= lengths.unsqueeze(1))))
+        using (streamer.Activate(new TokenInfo { KeyPaddingMask = arange(30).unsqueeze(0) >= lengths.unsqueeze(1) }))
         {
             var scores = classifier.call(tokens, lengths);              // its Infini-attention layers continue the stream
             Assert.Equal([2, 2], scores.shape);

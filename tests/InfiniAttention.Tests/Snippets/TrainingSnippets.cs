@@ -118,7 +118,7 @@ public sealed class TrainingSnippets : IDisposable
         starts[0, 10] = tensor(true);                 // row 0 holds two documents: tokens 0-9 and 10-23
         var padding = zeros(2, 24, @bool);
         padding[1, 18..] = tensor(true);              // row 1 holds one of 18 tokens
-        var info = new TokenInfo(KeyPaddingMask: padding, DocumentStarts: starts);
+        var info = new TokenInfo { KeyPaddingMask = padding, DocumentStarts = starts };
 
         using var streamer = new SegmentStreamer(model);
         streamer.Backpropagate(packed, targets.masked_fill(padding, -100), (logits, target) =>
@@ -137,7 +137,7 @@ public sealed class TrainingSnippets : IDisposable
         #region write weights
         var score = nn.Linear(8, 1);
         var weights = score.call(x).sigmoid().squeeze(-1);              // (B, T), learned
-        var y = layer.forward(x, new TokenInfo(WriteWeights: weights));
+        var y = layer.forward(x, new TokenInfo { WriteWeights = weights });
         y.pow(2).sum().backward();
         #endregion
 

@@ -128,7 +128,7 @@ public class MemoryStateTests
 
         Tensor starts = zeros(3, 11, dtype: ScalarType.Bool);
         starts.select(0, 1).narrow(0, 0, 1).fill_(true);
-        (Tensor expected, MemoryState expectedFinal) = layer.ForwardFrom(state, next, new TokenInfo(DocumentStarts: starts));
+        (Tensor expected, MemoryState expectedFinal) = layer.ForwardFrom(state, next, new TokenInfo { DocumentStarts = starts });
         Difference.Close(expected, y, Tolerance, "output");
         Difference.Close(expectedFinal.Memory, final.Memory, Tolerance, "memory");
 

@@ -234,7 +234,12 @@ public class BackpropagateTests(ITestOutputHelper output)
         return (model, new SegmentStreamer(model) { WindowTokens = 8 }, one.Input().detach(), one.Input().detach() * 2);
     }
 
-    private static TokenInfo? Detached(TokenInfo? info) => info is null ? null : info with { WriteWeights = info.WriteWeights?.detach() };
+    private static TokenInfo? Detached(TokenInfo? info) => info is null ? null : new()
+    {
+        KeyPaddingMask = info.KeyPaddingMask,
+        DocumentStarts = info.DocumentStarts,
+        WriteWeights = info.WriteWeights?.detach(),
+    };
 
     /// <summary>The gradients of all parameters, which are then cleared.</summary>
     private static Dictionary<string, Tensor> TakeGradients(nn.Module model)

@@ -172,7 +172,7 @@ public class SegmentStreamerActivateTests
 
         public override Tensor forward(Tensor x)
         {
-            var half = new TokenInfo(WriteWeights: full([x.shape[0], x.shape[1]], 0.5, ScalarType.Float64));
+            var half = new TokenInfo { WriteWeights = full([x.shape[0], x.shape[1]], 0.5, ScalarType.Float64) };
             using (SegmentStreamer.Current?.Activate(half))
             {
                 x = SegmentStreamer.Current is null ? first.forward(x, half) : first.call(x);

@@ -288,7 +288,7 @@ public sealed class SegmentStreamerAtomicityTests : IDisposable
         var weights = ones(1, 3);
         weights[0, 1] = tensor((float)weight);
 
-        var error = Assert.Throws<ArgumentException>("WriteWeights", () => layer.forward(randn(1, 3, 8), new TokenInfo(WriteWeights: weights)));
+        var error = Assert.Throws<ArgumentException>("WriteWeights", () => layer.forward(randn(1, 3, 8), new TokenInfo { WriteWeights = weights }));
         Assert.Contains("finite and at least 0", error.Message);
     }
 

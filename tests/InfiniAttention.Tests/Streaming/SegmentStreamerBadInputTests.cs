@@ -48,7 +48,7 @@ public sealed class SegmentStreamerBadInputTests : IDisposable
     [Fact]
     public void What_is_told_of_the_tokens_must_fit_them()
     {
-        var info = new TokenInfo(KeyPaddingMask: zeros(2, 5, dtype: ScalarType.Bool));
+        var info = new TokenInfo { KeyPaddingMask = zeros(2, 5, dtype: ScalarType.Bool) };
         Refuses(() => streamer.Forward(x, info), "KeyPaddingMask", "(2, 5)", "(2, 6)");
         Refuses(() => streamer.Stream(x, info), "KeyPaddingMask", "(2, 5)", "(2, 6)");
         Refuses(() => streamer.Backpropagate(x, x, Sum, info), "KeyPaddingMask", "(2, 5)", "(2, 6)");

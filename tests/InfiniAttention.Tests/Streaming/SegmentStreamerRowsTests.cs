@@ -67,7 +67,7 @@ public class SegmentStreamerRowsTests
         Tensor starts = zeros(3, 10, dtype: ScalarType.Bool);
         starts.select(1, 0).copy_(tensor(new[] { true, false, true }));
         Tensor y = streamer.Forward(x);
-        Difference.Close(marked.Forward(x, new TokenInfo(DocumentStarts: starts)), y, Tolerance, "reset rows against a document start");
+        Difference.Close(marked.Forward(x, new TokenInfo { DocumentStarts = starts }), y, Tolerance, "reset rows against a document start");
         if (tokens % 4 == 0)
         {
             Difference.Close(model.call(x).narrow(0, 2, 1), y.narrow(0, 2, 1), Tolerance, "a reset row against a stream of its own");

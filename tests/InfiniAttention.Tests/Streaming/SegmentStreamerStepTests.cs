@@ -22,13 +22,20 @@ public class SegmentStreamerStepTests(ITestOutputHelper output)
         using var scope = NewDisposeScope();
         using var mode = no_grad();
         (SegmentStreamer streamer, Tensor token) = Start(update, rotary);
-        streamer.Forward(token).Dispose(); // makes the buffers
-        for (int i = 0; i < 40; i++)
+        for (int segment = 0; segment < 5; segment++)
         {
-            Tensor? y = null;
-            Assert.Equal(1, LiveTensors.LeftBy(() => y = streamer.Forward(token)));
-            y!.Dispose();
+            streamer.Forward(token).Dispose(); // makes the segment's buffers
+            for (int i = 1; i < 7; i++)
+            {
+                Tensor? y = null;
+                Assert.Equal(1, LiveTensors.LeftBy(() => y = streamer.Forward(token)));
+                y!.Dispose();
+            }
+
+            Assert.True(LiveTensors.LeftBy(() => streamer.Forward(token).Dispose()) < 0, "a whole segment's buffers are freed");
         }
+
+        streamer.Forward(token).Dispose();
 
         long live = LiveTensors.Count;
         streamer.Dispose();
@@ -50,14 +57,14 @@ public class SegmentStreamerStepTests(ITestOutputHelper output)
             var x = randn(1, 1, 8);
             mask.fill_(token % 3 == 0);
             weights.fill_(token / 8.0);
-            Tensor expected = fresh.Forward(x, new TokenInfo(mask.clone(), WriteWeights: weights.clone()));
-            Difference.Close(expected, reused.Forward(x, new TokenInfo(mask, WriteWeights: weights)), 0, $"token {token}");
+            Tensor expected = fresh.Forward(x, new TokenInfo { KeyPaddingMask = mask.clone(), WriteWeights = weights.clone() });
+            Difference.Close(expected, reused.Forward(x, new TokenInfo { KeyPaddingMask = mask, WriteWeights = weights }), 0, $"token {token}");
         }
     }
 
     [Theory]
     [MemberData(nameof(RulesAndRotary))]
-    public void The_state_has_one_size_from_the_first_token_on(MemoryUpdate update, bool rotary)
+    public void The_state_has_one_size_while_a_segment_is_open_and_a_smaller_one_at_its_end(MemoryUpdate update, bool rotary)
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -67,7 +74,9 @@ public class SegmentStreamerStepTests(ITestOutputHelper output)
             streamer.Forward(token).Dispose();
             return streamer.StateBytes;
         })];
-        Assert.All(sizes, size => Assert.Equal(sizes[0], size));
+        long withoutOpenSegment = sizes[7];
+        Assert.True(withoutOpenSegment < sizes[0]);
+        Assert.All(sizes.Select((size, i) => (size, i)), step => Assert.Equal(step.i % 8 == 7 ? withoutOpenSegment : sizes[0], step.size));
         Assert.Equal(48, streamer.Position);
     }
 
@@ -78,17 +87,21 @@ public class SegmentStreamerStepTests(ITestOutputHelper output)
         using var scope = NewDisposeScope();
         using var mode = no_grad();
         (SegmentStreamer streamer, Tensor token) = Start(update, rotary);
-        streamer.Forward(token).Dispose();
-        Tensor[] buffers = Buffers();
-        for (int i = 0; i < 40; i++)
+        for (int segment = 0; segment < 5; segment++)
         {
             streamer.Forward(token).Dispose();
-            Assert.Equal(buffers.Length, Buffers().Length);
-            Assert.All(buffers.Zip(Buffers()), pair => Assert.Same(pair.First, pair.Second));
+            IntPtr[] buffers = Buffers();
+            for (int i = 1; i < 7; i++)
+            {
+                streamer.Forward(token).Dispose();
+                Assert.Equal(buffers, Buffers());
+            }
+
+            streamer.Forward(token).Dispose();
         }
 
-        // Everything a layer holds but its memory: each buffer is one tensor object for the whole stream.
-        Tensor[] Buffers() => [.. streamer.States.Current.SelectMany(state => state!.Open!.Tensors)];
+        // Everything a layer holds but its memory: each buffer is one native tensor while the segment is open.
+        IntPtr[] Buffers() => [.. streamer.States.Current.SelectMany(state => state!.Open!.Tensors).Select(tensor => tensor.Handle)];
     }
 
     /// <summary>Also beyond the range of 32 bits.</summary>
@@ -103,7 +116,7 @@ public class SegmentStreamerStepTests(ITestOutputHelper output)
         {
             (SegmentStreamer near, Tensor token) = Start(update, rotary);
             SegmentStreamer far = near.Fork();
-            far.States.Set([.. far.States.Current.Select(s => new MemoryState(s!.Memory.clone(), s.Normalizer.clone(), position, null))]);
+            far.States.Set([.. far.States.Current.Select(s => new MemoryState(s!.Memory, s.Normalizer, position))]);
             for (int i = 0; i < 20; i++)
             {
                 Tensor? nearOutput = null, farOutput = null;

@@ -127,9 +127,9 @@ public class StreamReportTests
         var x = randn(2, 16, 16, ScalarType.Float64);
         var padding = zeros(2, 16, @bool);
         padding[1, TensorIndex.Slice(12, 15)] = true;
-        var told = Told(layer, x, [16], new TokenInfo(padding));
+        var told = Told(layer, x, [16], new TokenInfo { KeyPaddingMask = padding });
 
-        var (_, state) = layer.ForwardFrom(null, x, new TokenInfo(padding));
+        var (_, state) = layer.ForwardFrom(null, x, new TokenInfo { KeyPaddingMask = padding });
         for (var head = 0; head < 2; head++)
         {
             var (missed, all) = (0.0, 0.0);
@@ -168,7 +168,7 @@ public class StreamReportTests
         var told = Told(layer, eye(2, dtype: ScalarType.Float64).unsqueeze(0), [2]);
         Assert.Equal(0, Assert.Single(told).RetrievalErrors[0], 12);
 
-        var padded = Told(layer, eye(2, dtype: ScalarType.Float64).unsqueeze(0), [2], new TokenInfo(ones(1, 2, @bool)));
+        var padded = Told(layer, eye(2, dtype: ScalarType.Float64).unsqueeze(0), [2], new TokenInfo { KeyPaddingMask = ones(1, 2, @bool) });
         Assert.True(double.IsNaN(Assert.Single(padded).RetrievalErrors[0]));
     }
 

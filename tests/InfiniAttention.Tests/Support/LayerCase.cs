@@ -144,7 +144,7 @@ internal sealed record LayerCase
             writes = draw.Uniform(0, 3, Batch, Length).masked_fill(draw.Flags(0.2, Batch, Length), 0).requires_grad_(true);
         }
 
-        return padding is null && starts is null && writes is null ? null : new TokenInfo(padding, starts, writes);
+        return padding is null && starts is null && writes is null ? null : new TokenInfo { KeyPaddingMask = padding, DocumentStarts = starts, WriteWeights = writes };
     }
 
     /// <summary>Single padded tokens, and now and then a run of them from the left as batches of prompts have.</summary>

@@ -14,13 +14,7 @@ internal static class Layers
     }
 
     /// <summary>What is known of the tokens from start on.</summary>
-    public static TokenInfo? Part(this TokenInfo? info, long start, long length) => info is null ? null : new TokenInfo(
-        info.KeyPaddingMask?.narrow(1, start, length),
-        info.DocumentStarts?.narrow(1, start, length),
-        info.WriteWeights?.narrow(1, start, length));
+    public static TokenInfo? Part(this TokenInfo? info, long start, long length) => info is null ? null : new TokenInfo { KeyPaddingMask = info.KeyPaddingMask?.narrow(1, start, length), DocumentStarts = info.DocumentStarts?.narrow(1, start, length), WriteWeights = info.WriteWeights?.narrow(1, start, length) };
 
-    public static TokenInfo? Rows(this TokenInfo? info, Tensor rows) => info is null ? null : new TokenInfo(
-        info.KeyPaddingMask?.index_select(0, rows),
-        info.DocumentStarts?.index_select(0, rows),
-        info.WriteWeights?.index_select(0, rows));
+    public static TokenInfo? Rows(this TokenInfo? info, Tensor rows) => info is null ? null : new TokenInfo { KeyPaddingMask = info.KeyPaddingMask?.index_select(0, rows), DocumentStarts = info.DocumentStarts?.index_select(0, rows), WriteWeights = info.WriteWeights?.index_select(0, rows) };
 }

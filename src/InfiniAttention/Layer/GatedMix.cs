@@ -1,0 +1,43 @@
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>Equation 10: A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot.</summary>
+/// <remarks>B batch, S segments, n tokens of each, G key/value heads, R = H/G query heads of each, V value width.</remarks>
+internal static class GatedMix
+{
+    /// <param name="beta">The gates, (H)</param>
+    /// <param name="local">A_dot, (B, S, n, G, R, V); overwritten without gradients.</param>
+    /// <param name="retrieved">A_mem as numerator (B, S, n, G, R, V) and denominator (B, S, n, G, R, 1)</param>
+    /// <param name="seesMemory">(B, S, n) bool: false for a token of a document that the memory does not hold; null if all do.</param>
+    /// <param name="emptyMemory">What a query takes that finds nothing: A_dot alone, or A_mem as 0.</param>
+    /// <returns>(B, S, n, G, R, V)</returns>
+    public static Tensor Of(Parameter beta, Tensor local, (Tensor Numerator, Tensor Denominator) retrieved, Tensor? seesMemory, EmptyMemory emptyMemory)
+    {
+        using var scope = NewDisposeScope();
+        var (numerator, denominator) = retrieved;
+        var found = denominator.ne(Scalars.Zero); // NaN is found: a lost memory must not pass for an empty one
+        if (seesMemory is not null)
+        {
+            found = found.logical_and(seesMemory.unsqueeze(-1).unsqueeze(-1).unsqueeze(-1));
+            numerator = numerator.masked_fill(found.logical_not(), Scalars.Zero);
+        }
+
+        var heads = PerHead(beta, local);
+        var memoryShare = heads.sigmoid().mul(found.to(local.dtype));
+        var localShare = emptyMemory == EmptyMemory.LocalOnly ? memoryShare.neg().add_(Scalars.One, Scalars.One) : heads.neg().sigmoid();
+        var mixed = is_grad_enabled() ? local.mul(localShare) : local.mul_(localShare);
+        return mixed.addcmul_(numerator, memoryShare.div(denominator.masked_fill(found.logical_not(), Scalars.One)), Scalars.One).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Equation 10 before anything was written.</summary>
+    public static Tensor OfEmpty(Parameter beta, Tensor local, EmptyMemory emptyMemory)
+    {
+        using var scope = NewDisposeScope();
+        return (emptyMemory == EmptyMemory.LocalOnly ? local.alias() : local.mul(PerHead(beta, local).neg().sigmoid())).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>beta in the type of the heads, (G, R, 1)</summary>
+    private static Tensor PerHead(Tensor beta, Tensor heads) => Describe.As(beta, heads.dtype).view(heads.size(3), heads.size(4), 1);
+}

@@ -1,0 +1,126 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <content>How a call is cut into blocks, and what goes from block to block.</content>
+public sealed partial class InfiniAttentionModule
+{
+    /// <summary>Whether the projections are the layer's own parameters, or modules that were given to it.</summary>
+    internal bool OwnsProjections => projections.Modules is not null;
+
+    /// <summary>Checks, cuts into blocks, attends each, and keeps the state between them.</summary>
+    internal (Tensor Output, MemoryState? State) Run(MemoryState? before, Tensor x, TokenInfo? info, CallUse use)
+    {
+        Check(before, x, info);
+        using var scope = NewDisposeScope();
+        HostHeap.KeepTemporaries();
+        var blocks = Block.Cut(before?.Position ?? 0, x.size(1), Options.SegmentLength, BlockSize.Segments(Options, x));
+        var inputs = Inputs(x, blocks);
+        var outputs = new BlockOutputs(x.size(1));
+        var state = before?.Share() ?? MemoryState.Empty(Options, x);
+        var isReturned = false;
+        try
+        {
+            for (var i = 0; i < blocks.Count; i++)
+            {
+                var block = blocks[i] with { IsOnly = blocks.Count == 1, HasSuccessor = use.WantsState || i < blocks.Count - 1 };
+                var (output, after) = Attend(inputs[i], block.IsOnly ? info : info?.Narrow(block.Start, block.Length), state, block, use.Observer);
+                state.Dispose();
+                state = after;
+                outputs.Add(block.Start, output);
+            }
+
+            var joined = outputs.Join().MoveToOuterDisposeScope();
+            isReturned = use.WantsState;
+            return (joined, isReturned ? state : null);
+        }
+        finally
+        {
+            if (!isReturned)
+            {
+                state.Dispose();
+            }
+        }
+    }
+
+    /// <summary>Projections, equations 6 to 10, projection, for the tokens of a block.</summary>
+    private (Tensor Output, MemoryState After) Attend(Tensor x, TokenInfo? info, MemoryState before, Block block, SegmentObserver? observer)
+    {
+        using var scope = NewDisposeScope();
+        x = WithFinitePadding(x, info?.KeyPaddingMask);
+        var (batch, segments, n) = (x.size(0), block.Segments, block.Length / block.Segments);
+        var q = projections.Query(x).view(batch, segments, n, Options.KeyValueHeads, Options.QueriesPerKey, Options.KeyWidth);
+        var k = projections.Key(x).view(batch, segments, n, Options.KeyValueHeads, Options.KeyWidth);
+        var v = projections.Value(x).view(batch, segments, n, Options.KeyValueHeads, Options.ValueWidth);
+        var offset = before.Position % Options.SegmentLength;
+        var queries = new SegmentQueries(rotary?.Rotate(q, offset) ?? q, q);
+        var tokens = new SegmentTokens(k, rotary?.Rotate(k, offset), v, SegmentMarks.From(info, segments, before.Memory.dtype));
+
+        var isKept = offset > 0 || (offset + n < Options.SegmentLength && block.HasSuccessor);
+        var open = isKept ? OpenSegment.Append(before.Open, tokens, Options.SegmentLength) : null;
+        try
+        {
+            tokens = open?.Tokens ?? tokens;
+            var isWhole = tokens.Length == Options.SegmentLength;
+            var isFirst = segments == 1 && before.Position < Options.SegmentLength;
+            var steps = new AttentionSteps(
+                Writes: isWhole && (segments > 1 || block.HasSuccessor),
+                Reads: !isFirst || (block.IsOnly && is_grad_enabled()), // a single call's graph holds the gate in any case
+                Dropout: training ? Options.Dropout : 0);
+            var (heads, memory) = attention.Attend(queries, tokens, before.Matrix, gate, steps);
+            if (memory.After is not null)
+            {
+                observer?.Invoke(this, tokens, memory, before.Position);
+            }
+
+            var output = projections.Output(Describe.As(heads, x.dtype).reshape(batch, block.Length, -1));
+            return (output.MoveToOuterDisposeScope(), before.Next(memory.After, block.Length, isWhole ? null : open));
+        }
+        finally
+        {
+            open?.Release();
+        }
+    }
+
+    /// <summary>x for each block. Cut at once, because the gradient of every single cut is as long as x; without gradients views leave no native memory behind.</summary>
+    private static Tensor[] Inputs(Tensor x, List<Block> blocks)
+    {
+        if (blocks.Count == 1)
+        {
+            return [x];
+        }
+
+        return x.requires_grad && is_grad_enabled()
+            ? x.split([.. blocks.Select(block => block.Length)], 1)
+            : [.. blocks.Select(block => x.narrow(1, block.Start, block.Length))];
+    }
+
+    /// <summary>
+    /// x (B, T, D) with 0 for padding (B, T) that is not finite, or so large that scores would not be: 0 times NaN would be NaN
+    /// wherever padding counts 0 times.
+    /// </summary>
+    private static Tensor WithFinitePadding(Tensor x, Tensor? padding)
+    {
+        if (padding is null)
+        {
+            return x;
+        }
+
+        using var scope = NewDisposeScope();
+        var isSpoilt = padding.logical_and(x.detach().norm(-1).isfinite().logical_not());
+        return x.masked_fill(isSpoilt.unsqueeze(-1), Scalars.Zero).MoveToOuterDisposeScope();
+    }
+}
+
+/// <summary>Called after a layer writes segments to its memory; <paramref name="position"/> is that of the call's first token of them.</summary>
+internal delegate void SegmentObserver(InfiniAttentionModule layer, SegmentTokens tokens, CompressiveMemory memory, long position);
+
+/// <summary>What a call is made for.</summary>
+/// <param name="WantsState">Whether the state after it is returned.</param>
+/// <param name="Observer">Called for segments that are written; null if nobody listens.</param>
+internal readonly record struct CallUse(bool WantsState, SegmentObserver? Observer = null)
+{
+    public static readonly CallUse Output = new(false);
+    public static readonly CallUse OutputAndState = new(true);
+}

@@ -1,0 +1,44 @@
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>Equations 6 to 10 of the paper (Munkhdalai, Faruqui, Gopal, arXiv 2404.07143) for the tokens of S segments.</summary>
+/// <remarks>B batch, S segments, n tokens of each, G key/value heads, R = H/G query heads of each, K key width, V value width.</remarks>
+internal sealed class SegmentAttention(InfiniAttentionOptions options)
+{
+    private readonly UpdateRule update = UpdateRule.Of(options.Update, options.DeltaNormalizer);
+
+    /// <param name="queries">Q of the last n tokens of each segment.</param>
+    /// <param name="tokens">K and V of each segment so far.</param>
+    /// <param name="before">M and z before the first segment.</param>
+    /// <param name="beta">The gates, (H)</param>
+    /// <param name="steps">What this block needs of the equations.</param>
+    /// <returns>A, (B, S, n, G, R, V) in the memory's type, and the memory before each segment and after the last.</returns>
+    public (Tensor A, CompressiveMemory Memory) Attend(SegmentQueries queries, SegmentTokens tokens, MemoryMatrix before, Parameter beta, AttentionSteps steps)
+    {
+        using var scope = NewDisposeScope();
+
+        // Equation 6: A_dot = softmax(Q K^T / sqrt(K)) V
+        var local = Describe.As(LocalAttention.Attend(queries.Local, tokens, steps.Dropout, !options.SecondDerivatives), before.M.dtype);
+
+        // Equations 8 and 9: M_s = T_s M_{s-1} + W_s. They come first because all segments go at once, and each reads M_{s-1}.
+        var memory = steps.Writes ? CompressiveMemory.Write(update, before.M, before.Z, tokens) : CompressiveMemory.Unchanged(before.M, before.Z);
+
+        // Equations 7 and 10: A_mem = sigma(Q) M_{s-1} / (sigma(Q) z_{s-1}), A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot
+        var a = !steps.Reads ? GatedMix.OfEmpty(beta, local, options.EmptyMemory)
+            : HostRetrieval.Takes(queries.Memory, tokens.Marks, memory) ? HostRetrieval.Mix(queries.Memory, memory, beta, options.EmptyMemory, local)
+            : GatedMix.Of(beta, local, memory.Read(queries.Memory), tokens.Marks.SeesMemory(queries.Memory.size(2)), options.EmptyMemory);
+
+        return (a.MoveToOuterDisposeScope(), memory.MoveToOuterDisposeScope());
+    }
+}
+
+/// <summary>Q as the local attention and as the memory see it, (B, S, n, G, R, K): with and without position.</summary>
+internal readonly record struct SegmentQueries(Tensor Local, Tensor Memory);
+
+/// <summary>What a block needs of the equations.</summary>
+/// <param name="Writes">Whether its segments are whole and somebody reads the memory after them.</param>
+/// <param name="Reads">Whether anything can be in the memory before them.</param>
+/// <param name="Dropout">Probability of dropping a local attention weight.</param>
+internal readonly record struct AttentionSteps(bool Writes, bool Reads, double Dropout);

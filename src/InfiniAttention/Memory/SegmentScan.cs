@@ -1,0 +1,72 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>The recurrence X_s = T_s X_{s-1} + W_s over the S segments of a block; X is M or z.</summary>
+internal static class SegmentScan
+{
+    /// <summary>X before each segment, and after the last.</summary>
+    /// <param name="initial">X before the first segment, (B, G, …)</param>
+    /// <param name="t">T, (B, S, G, K, K); null for the identity.</param>
+    /// <param name="w">W, (B, S, G, …)</param>
+    /// <param name="keep">(B, S) bool: false for a segment in which a document starts, which forgets X before it; null for all true.</param>
+    /// <returns>(B, S, G, …) and (B, G, …)</returns>
+    public static (Tensor Before, Tensor After) Run(Tensor initial, Tensor? t, Tensor w, Tensor? keep)
+    {
+        using var scope = NewDisposeScope();
+        var segments = (int)w.size(1);
+        if (t is null && keep is null && segments > 1 && w.device_type != DeviceType.CPU)
+        {
+            // On a GPU the number of launches costs.
+            var sums = cat([initial.unsqueeze(1), w], 1).cumsum(1);
+            return (sums.narrow(1, 0, segments).MoveToOuterDisposeScope(), sums.select(1, segments).MoveToOuterDisposeScope());
+        }
+
+        var (steps, writes) = (t is null ? null : Slices(t), Slices(w));
+        var states = new Tensor[segments + 1];
+        states[0] = initial;
+        for (var s = 0; s < segments; s++)
+        {
+            // Forgotten, not multiplied by 0: what is forgotten may be infinite or not a number.
+            var before = keep is null ? states[s] : states[s].masked_fill(Forgotten(keep, s, states[s]), Scalars.Zero);
+            states[s + 1] = steps is null ? before.add(writes[s], Scalars.One) : Product(steps[s], before).add_(writes[s], Scalars.One);
+        }
+
+        var allBefore = segments == 1 ? initial.unsqueeze(1) : stack(states[..segments], 1);
+        return (allBefore.MoveToOuterDisposeScope(), states[segments].MoveToOuterDisposeScope());
+    }
+
+    /// <summary>The slices of each segment. With gradients they are taken all at once: the gradient of each single one is as long as the whole.</summary>
+    private static Tensor[] Slices(Tensor perSegment)
+    {
+        if (is_grad_enabled() && perSegment.requires_grad)
+        {
+            return perSegment.unbind(1);
+        }
+
+        var slices = new Tensor[perSegment.size(1)];
+        for (var s = 0; s < slices.Length; s++)
+        {
+            slices[s] = perSegment.select(1, s);
+        }
+
+        return slices;
+    }
+
+    /// <summary>T X for each row and head, (B, G, K, V)</summary>
+    private static Tensor Product(Tensor t, Tensor x)
+    {
+        var (batch, heads, width, valueWidth) = (x.size(0), x.size(1), x.size(2), x.size(3));
+        using var matrices = t.reshape(batch * heads, width, width);
+        using var states = x.reshape(batch * heads, width, valueWidth);
+        return matrices.bmm(states).view(batch, heads, width, valueWidth);
+    }
+
+    /// <summary>Rows (B) that forget at segment s, in the rank of <paramref name="like"/>.</summary>
+    private static Tensor Forgotten(Tensor keep, int s, Tensor like)
+    {
+        var forgotten = keep.select(1, s).logical_not();
+        return like.dim() == 3 ? forgotten.view(-1, 1, 1) : forgotten.view(-1, 1, 1, 1);
+    }
+}
