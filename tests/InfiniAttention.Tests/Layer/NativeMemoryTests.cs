@@ -1,0 +1,145 @@
+using TorchSharp;
+using Xunit.Abstractions;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests;
+
+/// <summary>No call leaves native bytes behind that only a garbage collection frees: they would pin the heap between a window's blocks.</summary>
+public class NativeMemoryTests(ITestOutputHelper output)
+{
+    private const int Times = 200;
+
+    /// <summary>Less than the smallest thing that TorchSharp leaves behind, 32 bytes, in the mean of all calls.</summary>
+    private const double Nothing = 16;
+
+    public static TheoryData<string> Calls =>
+    [
+        "forward linear", "forward delta", "forward rotary", "forward grouped", "forward a part of a segment", "ForwardFrom", "one token",
+        "forward padded", "forward packed", "forward in bfloat16",
+    ];
+
+    [Theory]
+    [MemberData(nameof(Calls))]
+    public void Without_gradients_a_call_leaves_nothing(string name)
+    {
+        if (!NativeHeap.IsGlibc)
+        {
+            return;
+        }
+
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        Check(name, Case(name));
+    }
+
+    /// <summary>
+    /// With gradients a list of tensors has to be taken apart at a few places (TorchSharp's unbind and split leave 32 bytes), because the
+    /// gradient of each single slice is as long as the whole: at most two in a block, and one in a call.
+    /// </summary>
+    [Theory]
+    [InlineData("forward linear")]
+    [InlineData("forward delta")]
+    [InlineData("forward grouped")]
+    public void With_gradients_a_call_leaves_what_three_lists_leave(string name)
+    {
+        if (!NativeHeap.IsGlibc)
+        {
+            return;
+        }
+
+        using var scope = NewDisposeScope();
+        LayerCase one = new() { Segment = 8, Length = 40, Update = name == "forward delta" ? MemoryUpdate.Delta : MemoryUpdate.Linear, HeadsPerGroup = name == "forward grouped" ? 2 : 1 };
+        InfiniAttentionModule layer = one.Layer();
+        Tensor x = one.Input();
+        Action call = () =>
+        {
+            using var inner = NewDisposeScope();
+            layer.forward(x).sum().backward();
+        };
+        double left = Left(call);
+        output.WriteLine($"{name} and backward: {left:f1} bytes a call");
+        Assert.InRange(left, -32, (3 * 32) + Nothing);
+    }
+
+    [Fact]
+    public void The_measure_sees_what_TorchSharp_leaves_behind()
+    {
+        if (!NativeHeap.IsGlibc)
+        {
+            return;
+        }
+
+        using var scope = NewDisposeScope();
+        Tensor a = ones(2), b = ones(2);
+        double left = Left(() => (a + b).Dispose());
+        output.WriteLine($"a + b leaves {left:f1} bytes");
+        Assert.InRange(left, 40, 80);
+    }
+
+    private void Check(string name, Action call)
+    {
+        double left = Left(call);
+        output.WriteLine($"{name}: {left:f1} bytes a call");
+        Assert.True(left < Nothing, $"{name} leaves {left:f1} bytes a call until a collection");
+    }
+
+    /// <summary>The median of several measurements: the test runner's own threads allocate too.</summary>
+    private static double Left(Action call)
+    {
+        const int Measurements = 5;
+        var left = new List<double>();
+        for (int attempt = 0; attempt < 10 * Measurements && left.Count < Measurements; attempt++)
+        {
+            if (NativeHeap.LeftUntilCollection(call, Times) is { } bytes)
+            {
+                left.Add(bytes);
+            }
+        }
+
+        Assert.Equal(Measurements, left.Count);
+        return left.Order().ElementAt(Measurements / 2);
+    }
+
+    private static Action Case(string name)
+    {
+        var one = new LayerCase { Segment = 8, Length = 40, HeadsPerGroup = 1 };
+        one = name switch
+        {
+            "forward delta" => one with { Update = MemoryUpdate.Delta },
+            "forward rotary" => one with { Rotary = RotaryPairing.Interleaved },
+            "forward grouped" => one with { HeadsPerGroup = 2 },
+            "forward a part of a segment" => one with { Length = 5 },
+            "forward padded" => one with { Padding = true },
+            "forward packed" => one with { Documents = true, WriteWeights = true },
+            _ => one,
+        };
+        InfiniAttentionModule layer = one.Layer();
+        Tensor x = one.Input().detach();
+        TokenInfo? info = one.Info();
+        if (name == "forward in bfloat16")
+        {
+            layer.to(ScalarType.BFloat16);
+            x = x.to(ScalarType.BFloat16);
+        }
+
+        Tensor token = x.narrow(1, 0, 1);
+        MemoryState state = layer.ForwardFrom(null, x).State;
+        return name switch
+        {
+            "ForwardFrom" => () =>
+            {
+                (Tensor y, MemoryState after) = layer.ForwardFrom(state, x);
+                y.Dispose();
+                after.Dispose();
+            },
+            "one token" => () =>
+            {
+                (Tensor y, MemoryState after) = layer.ForwardFrom(state, token);
+                y.Dispose();
+                state.Dispose();
+                state = after;
+            },
+            _ => () => layer.forward(x, info).Dispose(),
+        };
+    }
+}
