@@ -15,13 +15,12 @@ internal static class HostRetrieval
     /// <summary>The most elements of M, counted once for each query, that one thread reads sooner than operators are called.</summary>
     private const long MostElements = 1 << 17;
 
-    /// <summary>Whether this is a case for it: one token, no gradient wanted, on a CPU, little to compute, tensors without gaps, and one document.</summary>
+    /// <summary>Whether this is a case for it: one token, no gradient wanted, on a CPU, little to compute, tensors without gaps.</summary>
     /// <param name="q">(B, S, n, G, R, K)</param>
-    /// <param name="marks">What is known of the tokens.</param>
     /// <param name="memory">The memory before the token's segment.</param>
-    public static bool Takes(Tensor q, SegmentMarks marks, CompressiveMemory memory) =>
+    public static bool Takes(Tensor q, CompressiveMemory memory) =>
         !is_grad_enabled() && q.size(1) == 1 && q.size(2) == 1 && memory.M.device_type == DeviceType.CPU && q.dtype == memory.M.dtype
-        && memory.M.numel() * q.size(4) <= MostElements && marks.Documents is null
+        && memory.M.numel() * q.size(4) <= MostElements
         && q.is_contiguous() && memory.M.is_contiguous() && memory.Z.is_contiguous();
 
     /// <summary>A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot, with A_mem = sigma(q) M / (sigma(q) z).</summary>

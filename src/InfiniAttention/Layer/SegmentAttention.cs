@@ -26,11 +26,18 @@ internal sealed class SegmentAttention(InfiniAttentionOptions options)
         var memory = steps.Writes ? CompressiveMemory.Write(update, before.M, before.Z, tokens) : CompressiveMemory.Unchanged(before.M, before.Z);
 
         // Equations 7 and 10: A_mem = sigma(Q) M_{s-1} / (sigma(Q) z_{s-1}), A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot
-        var a = !steps.Reads ? GatedMix.OfEmpty(beta, local, options.EmptyMemory)
-            : HostRetrieval.Takes(queries.Memory, tokens.Marks, memory) ? HostRetrieval.Mix(queries.Memory, memory, beta, options.EmptyMemory, local)
-            : GatedMix.Of(beta, local, memory.Read(queries.Memory), tokens.Marks.SeesMemory(queries.Memory.size(2)), options.EmptyMemory);
+        var a = steps.Reads ? Mix(queries.Memory, tokens.Marks, memory, beta, local) : GatedMix.OfEmpty(beta, local, options.EmptyMemory);
 
         return (a.MoveToOuterDisposeScope(), memory.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>Equations 7 and 10: as operators, or on a CPU without gradients in passes that compute the same.</summary>
+    private Tensor Mix(Tensor q, SegmentMarks marks, CompressiveMemory memory, Parameter beta, Tensor local)
+    {
+        var isPlain = marks.Documents is null;
+        return isPlain && HostRetrieval.Takes(q, memory) ? HostRetrieval.Mix(q, memory, beta, options.EmptyMemory, local)
+            : isPlain && HostPasses.Takes(q, local.dtype) && HostVector.IsWhole(local) ? HostPasses.ReadAndMix(q, memory, beta, options.EmptyMemory, local)
+            : GatedMix.Of(beta, local, memory.Read(q), marks.SeesMemory(q.size(2)), options.EmptyMemory);
     }
 }
 

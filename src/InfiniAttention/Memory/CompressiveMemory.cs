@@ -22,20 +22,12 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
     public static CompressiveMemory Write(UpdateRule rule, Tensor m, Tensor z, SegmentTokens tokens)
     {
         using var scope = NewDisposeScope();
-        var (batch, segments, length, heads) = (tokens.Keys.size(0), tokens.Keys.size(1), tokens.Keys.size(2), tokens.Keys.size(3));
-        var sigmaK = FeatureMap.ApplyToHeads(tokens.Keys.unsqueeze(4), m.dtype);                                                    // (B*S*G, N, K)
-        var values = Describe.As(tokens.Values, m.dtype).transpose(2, 3).reshape(batch * segments * heads, length, m.size(3));      // (B*S*G, N, V)
-        var written = sigmaK;
-        if (tokens.Marks.Writes(m.dtype) is { } weights)
-        {
-            var rows = weights.unsqueeze(2).expand(batch, segments, heads, length).reshape(-1, length, 1);
-            (sigmaK, values) = WithoutForgotten(sigmaK, values, rows);
-            written = sigmaK.mul(rows);
-        }
+        var (batch, segments, heads) = (tokens.Keys.size(0), tokens.Keys.size(1), tokens.Keys.size(3));
+        var (sigmaK, written, values, sums) = Apart(tokens, m.dtype);
 
         // z_s = z_{s-1} + sum_t sigma(K_t), under every rule.
         var keep = tokens.Marks.Keep();
-        var (zBefore, zAfter) = SegmentScan.Run(z, null, written.sum(dim: 1).view(batch, segments, heads, -1), keep);
+        var (zBefore, zAfter) = SegmentScan.Run(z, null, sums.view(batch, segments, heads, -1), keep);
         var zAfterEach = segments == 1 ? zAfter.unsqueeze(1) : cat([zBefore.narrow(1, 1, segments - 1), zAfter.unsqueeze(1)], 1);
 
         // M_s = T_s M_{s-1} + W_s
@@ -68,6 +60,37 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
         return (PerToken(numerator).MoveToOuterDisposeScope(), PerToken(denominator).MoveToOuterDisposeScope());
 
         Tensor PerToken(Tensor perHead) => perHead.view(batch, segments, heads, group, n, perHead.size(2)).permute(0, 1, 4, 2, 3, 5);
+    }
+
+    /// <summary>sigma(K), sigma(K) times the write weights, and V of each head apart; and the sum of what is written over each segment.</summary>
+    /// <returns>(B*S*G, N, K) twice, (B*S*G, N, V) and (B*S*G, K)</returns>
+    private static (Tensor SigmaK, Tensor Written, Tensor Values, Tensor Sums) Apart(SegmentTokens tokens, ScalarType type)
+    {
+        using var scope = NewDisposeScope();
+        var (k, v) = (tokens.Keys, tokens.Values);
+        Tensor sigmaK, values, written, sums;
+        if (tokens.Marks.IsEmpty && HostPasses.Takes(k, type) && HostPasses.Takes(v, type))
+        {
+            (sigmaK, values, sums) = HostPasses.Keys(k, v);
+            written = sigmaK;
+        }
+        else
+        {
+            var (batch, segments, length, heads) = (k.size(0), k.size(1), k.size(2), k.size(3));
+            sigmaK = FeatureMap.ApplyToHeads(k.unsqueeze(4), type);
+            values = Describe.As(v, type).transpose(2, 3).reshape(batch * segments * heads, length, v.size(4));
+            written = sigmaK;
+            if (tokens.Marks.Writes(type) is { } weights)
+            {
+                var rows = weights.unsqueeze(2).expand(batch, segments, heads, length).reshape(-1, length, 1);
+                (sigmaK, values) = WithoutForgotten(sigmaK, values, rows);
+                written = sigmaK.mul(rows);
+            }
+
+            sums = written.sum(dim: 1);
+        }
+
+        return (sigmaK.MoveToOuterDisposeScope(), written.MoveToOuterDisposeScope(), values.MoveToOuterDisposeScope(), sums.MoveToOuterDisposeScope());
     }
 
     /// <summary>sigma(K) and V with 0 for tokens that are not written and not finite: 0 times NaN would be NaN.</summary>

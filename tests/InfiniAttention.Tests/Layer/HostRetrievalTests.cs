@@ -39,10 +39,8 @@ public class HostRetrievalTests(ITestOutputHelper output)
         Assert.False(Takes(zeros([2, 1, 1, 2, 3, 4]).transpose(3, 4), memory), "queries with gaps");
         Assert.False(Takes(q, zeros(2, 3, 5, 4).transpose(2, 3)), "a memory with gaps");
         Assert.False(Takes(q, zeros(2, 3, 4, 1 << 16)), "a large memory");
-        var packed = new SegmentMarks(null, zeros(2, 1, 1, int64), null);
-        Assert.False(HostRetrieval.Takes(q, packed, CompressiveMemory.Unchanged(memory, normalizer)), "documents");
 
-        bool Takes(Tensor queries, Tensor m) => HostRetrieval.Takes(queries, SegmentMarks.None, CompressiveMemory.Unchanged(m, normalizer));
+        bool Takes(Tensor queries, Tensor m) => HostRetrieval.Takes(queries, CompressiveMemory.Unchanged(m, normalizer));
     }
 
     private void Check(ScalarType type, double tolerance, ulong seed) => Property.Holds(output, Cases, 200, seed, (one, difference) =>
@@ -66,7 +64,7 @@ public class HostRetrievalTests(ITestOutputHelper output)
         Tensor expected = (local * localShare) + (found * share * numerator / (denominator + (1 - found)));
 
         var before = CompressiveMemory.Unchanged(memory, normalizer);
-        Assert.True(HostRetrieval.Takes(q, SegmentMarks.None, before));
+        Assert.True(HostRetrieval.Takes(q, before));
         difference.Add(expected, HostRetrieval.Mix(q, before, gate, one.Empty, local), tolerance, $"{one}");
     });
 }

@@ -1,0 +1,190 @@
+using System.Numerics;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>
+/// The element-wise work of equations 7 to 10 on a CPU without gradients, in three passes over vectors in place of about twenty
+/// operators that each read and write memory: keys, queries, mix. What they compute is what <see cref="FeatureMap"/>,
+/// <see cref="CompressiveMemory"/> and <see cref="GatedMix"/> compute, which are their oracle and serve every other case.
+/// </summary>
+/// <remarks>B batch, S segments, n tokens of each (N if whole), G key/value heads, R = H/G query heads of each, K key width, V value width.</remarks>
+internal static class HostPasses
+{
+    /// <summary>Whether heads (B, S, n, …, K) are a case for the passes: no gradient wanted, on a CPU, in the memory's type, without gaps, of whole vectors.</summary>
+    public static bool Takes(Tensor heads, ScalarType memoryType) =>
+        HostVector.HasExp && !is_grad_enabled() && heads.device_type == DeviceType.CPU && heads.dtype == memoryType && heads.size(2) > 1
+        && HostVector.IsWhole(heads) && heads.is_contiguous() && heads.numel() * heads.ElementSize <= int.MaxValue;
+
+    /// <summary>sigma(K) and V of each head apart, and the sum of sigma(K) over the tokens of each segment.</summary>
+    /// <param name="keys">(B, S, N, G, K)</param>
+    /// <param name="values">(B, S, N, G, V)</param>
+    /// <returns>(B*S*G, N, K), (B*S*G, N, V) and (B, S, G, K)</returns>
+    public static (Tensor SigmaK, Tensor Values, Tensor Sums) Keys(Tensor keys, Tensor values)
+    {
+        var (batch, segments, length, heads) = (keys.size(0), keys.size(1), keys.size(2), keys.size(3));
+        var sigmaK = empty([batch * segments * heads, length, keys.size(4)], keys.dtype);
+        var apart = empty([batch * segments * heads, length, values.size(4)], keys.dtype);
+        var sums = empty([batch, segments, heads, keys.size(4)], keys.dtype);
+        if (keys.dtype == ScalarType.Float64)
+        {
+            Keys<double>(keys, values, sigmaK, apart, sums);
+        }
+        else
+        {
+            Keys<float>(keys, values, sigmaK, apart, sums);
+        }
+
+        return (sigmaK, apart, sums);
+    }
+
+    /// <summary>Equations 7 and 10. The share of the memory and the denominator go into the rows of sigma(Q) before the product with M.</summary>
+    /// <param name="q">(B, S, n, G, R, K)</param>
+    /// <param name="memory">The memory before each segment.</param>
+    /// <param name="beta">The gates, (H)</param>
+    /// <param name="emptyMemory">What a query that finds nothing takes.</param>
+    /// <param name="local">A_dot, (B, S, n, G, R, V); overwritten.</param>
+    /// <returns>A, (B, S, n, G, R, V)</returns>
+    public static Tensor ReadAndMix(Tensor q, CompressiveMemory memory, Tensor beta, EmptyMemory emptyMemory, Tensor local)
+    {
+        using var scope = NewDisposeScope();
+        var (batch, segments, n, heads, group, width) = Describe.SixDimensions(q);
+        var rows = empty([batch * segments * heads, group * n, width], q.dtype);
+        var localShares = empty([batch * segments, n, heads * group], q.dtype);
+        var (z, gates) = (memory.Z.contiguous(), Describe.As(beta, q.dtype).contiguous());
+        var isDouble = q.dtype == ScalarType.Float64;
+        var mixed = local.contiguous();
+        var scaled = new ScaledQueries(rows, localShares, emptyMemory == EmptyMemory.Gated);
+        if (isDouble)
+        {
+            Queries<double>(q, z, gates, scaled);
+        }
+        else
+        {
+            Queries<float>(q, z, gates, scaled);
+        }
+
+        var product = rows.bmm(memory.M.reshape(-1, width, memory.M.size(4)));
+        if (isDouble)
+        {
+            Mix<double>(mixed, localShares, product);
+        }
+        else
+        {
+            Mix<float>(mixed, localShares, product);
+        }
+
+        return mixed.alias().MoveToOuterDisposeScope();
+    }
+
+    private static void Keys<T>(Tensor keys, Tensor values, Tensor sigmaK, Tensor apart, Tensor sums)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        var (length, heads, width, valueWidth) = ((int)keys.size(2), (int)keys.size(3), (int)keys.size(4), (int)values.size(4));
+        HostVector.ForEach(sigmaK.size(0), (first, end) =>
+        {
+            Span<Vector<T>> k = HostVector.Of<T>(keys), v = HostVector.Of<T>(values);
+            Span<Vector<T>> sigma = HostVector.Of<T>(sigmaK), a = HostVector.Of<T>(apart), z = HostVector.Of<T>(sums);
+            var (kWidth, vWidth) = (width / Vector<T>.Count, valueWidth / Vector<T>.Count);
+            for (var p = first; p < end; p++)
+            {
+                var (segment, head) = (p / heads, p % heads);
+                var sum = z.Slice(p * kWidth, kWidth);
+                sum.Clear();
+                for (var t = 0; t < length; t++)
+                {
+                    var token = (((segment * length) + t) * heads) + head;
+                    var target = sigma.Slice(((p * length) + t) * kWidth, kWidth);
+                    var source = k.Slice(token * kWidth, kWidth);
+                    for (var i = 0; i < target.Length; i++)
+                    {
+                        var feature = HostVector.Sigma(source[i]);
+                        target[i] = feature;
+                        sum[i] += feature;
+                    }
+
+                    v.Slice(token * vWidth, vWidth).CopyTo(a.Slice(((p * length) + t) * vWidth, vWidth));
+                }
+            }
+        });
+    }
+
+    /// <summary>Where the pass over the queries writes.</summary>
+    /// <param name="Rows">sigma(Q) sigmoid(beta) / (sigma(Q) z), (B*S*G, R*n, K)</param>
+    /// <param name="LocalShares">The share of A_dot, (B*S, n, G*R)</param>
+    /// <param name="IsGated">Whether a query that finds nothing takes its share of nothing.</param>
+    private sealed record ScaledQueries(Tensor Rows, Tensor LocalShares, bool IsGated);
+
+    private static void Queries<T>(Tensor q, Tensor normalizer, Tensor gates, ScaledQueries scaled)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        var (n, heads, group, width) = ((int)q.size(2), (int)q.size(3), (int)q.size(4), (int)q.size(5));
+        HostVector.ForEach(scaled.Rows.size(0), (first, end) =>
+        {
+            Span<Vector<T>> queries = HostVector.Of<T>(q), z = HostVector.Of<T>(normalizer), rows = HostVector.Of<T>(scaled.Rows);
+            Span<T> beta = HostVector.Elements<T>(gates), localShares = HostVector.Elements<T>(scaled.LocalShares);
+            var length = width / Vector<T>.Count;
+            for (var p = first; p < end; p++)
+            {
+                var (segment, head) = (p / heads, p % heads);
+                var normal = z.Slice(p * length, length);
+                for (var r = 0; r < group; r++)
+                {
+                    var share = T.One / (T.One + T.Exp(-beta[(head * group) + r]));
+                    for (var t = 0; t < n; t++)
+                    {
+                        var token = (((segment * n) + t) * heads * group) + (head * group) + r;
+                        var row = rows.Slice(((((p * group) + r) * n) + t) * length, length);
+                        var query = queries.Slice(token * length, length);
+                        var dot = Vector<T>.Zero;
+                        for (var i = 0; i < row.Length; i++)
+                        {
+                            var feature = HostVector.Sigma(query[i]);
+                            row[i] = feature;
+                            dot += feature * normal[i];
+                        }
+
+                        var denominator = Vector.Sum(dot);
+                        var isFound = denominator != T.Zero; // NaN is found: a lost memory must not pass for an empty one
+                        localShares[token] = T.One - (isFound || scaled.IsGated ? share : T.Zero);
+                        var factor = new Vector<T>(isFound ? share / denominator : T.Zero);
+                        for (var i = 0; i < row.Length; i++)
+                        {
+                            row[i] *= factor;
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// <summary>local * its share + product, in place.</summary>
+    /// <param name="local">(B, S, n, G, R, V)</param>
+    /// <param name="shares">(B*S, n, G*R)</param>
+    /// <param name="product">(B*S*G, R*n, V)</param>
+    private static void Mix<T>(Tensor local, Tensor shares, Tensor product)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        var (n, heads, length) = ((int)local.size(2), (int)(local.size(3) * local.size(4)), (int)local.size(5) / Vector<T>.Count);
+        HostVector.ForEach(shares.size(0) * n, (first, end) =>
+        {
+            Span<Vector<T>> a = HostVector.Of<T>(local), read = HostVector.Of<T>(product);
+            Span<T> localShares = HostVector.Elements<T>(shares);
+            for (var token = first; token < end; token++)
+            {
+                var (segment, t) = (token / n, token % n);
+                for (var head = 0; head < heads; head++)
+                {
+                    var row = a.Slice(((token * heads) + head) * length, length);
+                    var added = read.Slice(((((segment * heads) + head) * n) + t) * length, length);
+                    var share = new Vector<T>(localShares[(token * heads) + head]);
+                    for (var i = 0; i < row.Length; i++)
+                    {
+                        row[i] = (row[i] * share) + added[i];
+                    }
+                }
+            }
+        });
+    }
+}

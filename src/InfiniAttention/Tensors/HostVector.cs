@@ -1,0 +1,60 @@
+using System.Numerics;
+using System.Runtime.InteropServices;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>Tensors on a CPU as vectors, and loops over them on as many threads as libtorch uses.</summary>
+internal static class HostVector
+{
+    /// <summary>Whether this runtime has a vector exponential (.NET 9 and later).</summary>
+#if NET9_0_OR_GREATER
+    public static bool HasExp => Vector.IsHardwareAccelerated;
+#else
+    public static bool HasExp => false;
+#endif
+
+    /// <summary>Whether the last dimension, of float32 or float64, consists of whole vectors.</summary>
+    public static bool IsWhole(Tensor tensor) =>
+        tensor.size((int)tensor.dim() - 1) % (tensor.dtype == ScalarType.Float64 ? Vector<double>.Count : Vector<float>.Count) == 0;
+
+    /// <summary>The elements of a tensor without gaps.</summary>
+    public static Span<T> Elements<T>(Tensor tensor)
+        where T : unmanaged => MemoryMarshal.Cast<byte, T>(tensor.bytes);
+
+    /// <summary>The vectors of a tensor without gaps.</summary>
+    public static Span<Vector<T>> Of<T>(Tensor tensor)
+        where T : unmanaged => MemoryMarshal.Cast<byte, Vector<T>>(tensor.bytes);
+
+    /// <summary>sigma(x) = max(x, 0) + exp(min(x, 0)): <see cref="FeatureMap.Apply"/>.</summary>
+    public static Vector<T> Sigma<T>(Vector<T> x)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+#if NET9_0_OR_GREATER
+        if (typeof(T) == typeof(double))
+        {
+            var wide = x.As<T, double>();
+            return (Vector.Max(wide, Vector<double>.Zero) + Vector.Exp(Vector.Clamp(wide, new Vector<double>(FeatureMap.FloorFloat64), Vector<double>.Zero))).As<double, T>();
+        }
+
+        var narrow = x.As<T, float>();
+        return (Vector.Max(narrow, Vector<float>.Zero) + Vector.Exp(Vector.Clamp(narrow, new Vector<float>(FeatureMap.FloorFloat32), Vector<float>.Zero))).As<float, T>();
+#else
+        throw new PlatformNotSupportedException("There is no vector exponential before .NET 9.");
+#endif
+    }
+
+    /// <summary>Cuts the numbers from 0 to <paramref name="count"/> into a range for each of libtorch's threads.</summary>
+    public static void ForEach(long count, Action<int, int> range)
+    {
+        var threads = (int)Math.Min(get_num_threads(), count);
+        if (threads <= 1)
+        {
+            range(0, (int)count);
+            return;
+        }
+
+        Parallel.For(0, threads, i => range((int)(count * i / threads), (int)(count * (i + 1) / threads)));
+    }
+}
