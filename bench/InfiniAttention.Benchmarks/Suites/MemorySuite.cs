@@ -9,13 +9,11 @@ public class MemorySuite : TorchSuite
 {
     private const long BlockTokens = 4096;
     private const long HeadWidth = 64;
-    private Tensor queries = null!;    // (B, S, G, R, N, K)
-    private Tensor keys = null!;       // (B, S, G, N, K)
-    private Tensor values = null!;     // (B, S, G, N, V)
+    private Tensor queries = null!;    // (B, S, N, G, R, K)
+    private SegmentTokens tokens = null!;
     private Tensor memory = null!;     // (B, G, K, V)
     private Tensor normalizer = null!; // (B, G, K)
-    private Tensor memories = null!;   // (B, S, G, K, V)
-    private Tensor normalizers = null!; // (B, S, G, K)
+    private CompressiveMemory memories = null!;
 
     [Params(128, 2048)]
     public int N { get; set; }
@@ -24,12 +22,12 @@ public class MemorySuite : TorchSuite
     public int Heads { get; set; }
 
     [Benchmark]
-    public void FeatureMap() => CompressiveMemory.FeatureMap(keys).Dispose();
+    public void Features() => FeatureMap.Apply(tokens.Keys).Dispose();
 
     [Benchmark]
     public void Retrieval()
     {
-        var (numerator, denominator) = CompressiveMemory.Retrieve(queries, memories, normalizers);
+        var (numerator, denominator) = memories.Read(queries);
         numerator.Dispose();
         denominator.Dispose();
     }
@@ -43,19 +41,17 @@ public class MemorySuite : TorchSuite
     protected override void Prepare()
     {
         var segments = BlockTokens / N;
-        keys = CompressiveMemory.FeatureMap(randn([1, segments, Heads, N, HeadWidth]));
-        queries = keys.unsqueeze(3);
-        values = randn_like(keys);
+        var keys = randn([1, segments, N, Heads, HeadWidth]);
+        queries = keys.unsqueeze(4);
+        tokens = new(keys, null, randn_like(keys), SegmentMarks.None);
         memory = rand(1, Heads, HeadWidth, HeadWidth);
         normalizer = rand(1, Heads, HeadWidth) + N;
-        memories = rand([1, segments, Heads, HeadWidth, HeadWidth]);
-        normalizers = rand(1, segments, Heads, HeadWidth) + N;
+        memories = new(rand([1, segments, Heads, HeadWidth, HeadWidth]), rand(1, segments, Heads, HeadWidth) + N, null);
     }
 
     private void Update(MemoryUpdate rule)
     {
         using var scope = NewDisposeScope();
-        var options = new InfiniAttentionOptions { EmbedDim = Heads * HeadWidth, NumHeads = Heads, SegmentLength = N, Update = rule };
-        CompressiveMemory.Scan(options, memory, normalizer, keys, values, SegmentMarks.None);
+        CompressiveMemory.Write(UpdateRule.Of(rule, DeltaNormalizer.BeforeSegment), memory, normalizer, tokens);
     }
 }

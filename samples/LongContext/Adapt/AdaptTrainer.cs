@@ -47,7 +47,7 @@ public sealed class AdaptTrainer(AdaptSettings settings)
             var done = Step(model, optimizer, DrawLong(step, longest), step, settings.ContinuedSteps, (tokens, weights) =>
             {
                 using var stream = new SegmentStreamer(model) { WindowTokens = settings.LongestSegments * settings.Window };
-                return stream.Forward(tokens, new TokenInfo(WriteWeights: weights));
+                return stream.Forward(tokens, new TokenInfo { WriteWeights = weights });
             });
             stepDone(done);
             smoothed += 0.03 * (done.Accuracy - smoothed);

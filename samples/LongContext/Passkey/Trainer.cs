@@ -87,7 +87,7 @@ public sealed class Trainer : IDisposable
         var (read, next) = (batch.Length - 1, tokens.narrow(1, 1, batch.Length - 1)); // the last token is only an answer
 
         using var streamer = new SegmentStreamer(Model);
-        var logits = streamer.Forward(tokens.narrow(1, 0, read), new TokenInfo(WriteWeights: weights.narrow(1, 0, read)));
+        var logits = streamer.Forward(tokens.narrow(1, 0, read), new TokenInfo { WriteWeights = weights.narrow(1, 0, read) });
         var losses = nn.functional.cross_entropy(logits.reshape(-1, Model.Options.Vocabulary), next.reshape(-1), reduction: nn.Reduction.None)
             .view(batch.Rows, read);
         var digits = read - PasskeyPrompt.KeyDigits;
