@@ -116,13 +116,13 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         var (tokens, batch) = (query.shape[0], query.shape[1]);
         CheckPadding(key_padding_mask, tokens, batch, query.device);
         CheckMask(attn_mask, tokens, batch);
-        var stream = SegmentStreamer.Current is { } current && current.Holds(attention) ? current : null;
-        CheckWeights(need_weights, stream, tokens);
+        var slot = StreamSlot.Of(attention);
+        CheckWeights(need_weights, slot, tokens);
 
         using var scope = NewDisposeScope();
         var x = query.transpose(0, 1); // (B, T, E)
         var padding = key_padding_mask?.to(ScalarType.Bool);
-        var output = attention.forward(x, WithPadding(stream?.ActiveInfo, padding)).transpose(0, 1);
+        var output = attention.forward(x, WithPadding(slot?.Info, padding)).transpose(0, 1);
         var weights = need_weights ? Weights(x, padding).MoveToOuterDisposeScope() : Invalid();
         return Tuple.Create(output.MoveToOuterDisposeScope(), weights);
     }
@@ -242,11 +242,11 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         Require(isCausal.all().item<bool>(), "attn_mask is another mask than the causal one; the layer attends causally inside segments and honours no other.", Name);
     }
 
-    private void CheckWeights(bool isWanted, SegmentStreamer? stream, long tokens)
+    private void CheckWeights(bool isWanted, StreamSlot? slot, long tokens)
     {
-        var start = stream?.Position ?? 0;
-        Require(!isWanted || (start == 0 && tokens <= Options.SegmentLength && stream?.ActiveInfo is null),
-            $"need_weights is true for tokens {start} to {start + tokens}{(stream?.ActiveInfo is null ? "" : " with the token info of a streamer")}; there are weights for a sequence "
+        var start = slot?.PositionOf(attention) ?? 0;
+        Require(!isWanted || (start == 0 && tokens <= Options.SegmentLength && slot?.Info is null),
+            $"need_weights is true for tokens {start} to {start + tokens}{(slot?.Info is null ? "" : " with the token info of a sloter")}; there are weights for a sequence "
             + $"in one call of at most a segment ({Options.SegmentLength} tokens) alone: what is read from the memory has none for each token. Pass false.",
             "need_weights");
     }

@@ -22,21 +22,11 @@ internal static class BlockSize
         return Math.Max(1, tokens / (x.size(0) * options.SegmentLength));
     }
 
-    /// <summary>Tokens that a stream passes through a whole model at once, a multiple of <paramref name="segmentTokens"/>.</summary>
-    public static long Window(long segmentTokens, Device device)
+    /// <summary>Tokens that a stream passes through a whole model at once: whole segments if all layers' are of one length.</summary>
+    public static long Window(long[] segmentLengths, Device device)
     {
         var tokens = device.type == DeviceType.CPU ? CpuWindow : GpuTokens;
-        return segmentTokens * Math.Max(1, tokens / segmentTokens);
-    }
-
-    public static long LeastCommonMultiple(long a, long b)
-    {
-        var (x, y) = (a, b);
-        while (y != 0)
-        {
-            (x, y) = (y, x % y);
-        }
-
-        return a / x * b;
+        var longest = segmentLengths.Max();
+        return Array.TrueForAll(segmentLengths, length => length == longest) ? longest * Math.Max(1, tokens / longest) : Math.Max(tokens, longest);
     }
 }

@@ -95,9 +95,17 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
             return Run(null, x, info, CallUse.Output).Output;
         }
 
-        var (output, after) = Run(slot.StateOf(this), x, info ?? slot.Info, new(true, slot.SegmentsWritten));
-        slot.Advance(this, after!);
-        return output;
+        var before = slot.Enter(this);
+        MemoryState? after = null;
+        try
+        {
+            (var output, after) = Run(before, x, info ?? slot.Info, new(true, slot.Observer));
+            return output;
+        }
+        finally
+        {
+            slot.Exit(this, after);
+        }
     }
 
     /// <summary>Calls <see cref="forward(Tensor, TokenInfo?)"/> with the hooks that are registered for <c>call(x)</c>.</summary>

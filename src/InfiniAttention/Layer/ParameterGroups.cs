@@ -8,7 +8,7 @@ namespace InfiniAttention;
 public sealed partial class InfiniAttentionModule
 {
     /// <summary>The gates of all Infini-attention layers of a model, each once, in the order of its modules.</summary>
-    /// <param name="model">Any module: it may hold Infini-attention layers however deep, or be one.</param>
+    /// <param name="model">Any module: it holds Infini-attention layers, however deep, or is one.</param>
     /// <remarks>
     /// <code>
     /// var optimizer = optim.AdamW(
@@ -18,14 +18,13 @@ public sealed partial class InfiniAttentionModule
     /// ]);
     /// </code>
     /// </remarks>
-    public static IReadOnlyList<Parameter> GateParameters(nn.Module model)
-    {
-        ArgumentNullException.ThrowIfNull(model);
-        return [.. model.modules().Prepend(model).OfType<InfiniAttentionModule>().Select(layer => layer.Gate).DistinctBy(gate => gate.Handle)];
-    }
+    /// <exception cref="ArgumentException">The model holds no Infini-attention layer that is registered.</exception>
+    public static IReadOnlyList<Parameter> GateParameters(nn.Module model) =>
+        [.. ModelLayers.Of(model).Select(entry => entry.Layer.Gate).DistinctBy(gate => gate.Handle)];
 
-    /// <summary>The parameters of a model that are no gates, each once: with <see cref="GateParameters"/> all of them.</summary>
-    /// <param name="model">Any module.</param>
+    /// <summary>The parameters of a model that are not gates, each once: with <see cref="GateParameters"/> all of them.</summary>
+    /// <param name="model">Any module that holds Infini-attention layers.</param>
+    /// <exception cref="ArgumentException">The model holds no Infini-attention layer that is registered.</exception>
     public static IReadOnlyList<Parameter> OtherParameters(nn.Module model)
     {
         var gates = GateParameters(model).Select(gate => gate.Handle).ToHashSet();

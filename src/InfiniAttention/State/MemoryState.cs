@@ -146,6 +146,21 @@ public sealed class MemoryState : IDisposable
             Position));
     }
 
+    /// <summary>Saves the state as a safetensors file. A reader of the path sees the old file or the new one, whole.</summary>
+    /// <param name="path">The file; an existing one is replaced.</param>
+    /// <exception cref="ObjectDisposedException">The state was disposed of.</exception>
+    public void Save(string path)
+    {
+        ThrowIfDisposed();
+        MemoryStateFile.Save(this, path);
+    }
+
+    /// <summary>Reads a state that <see cref="Save"/> wrote.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="device">Where to; default: the CPU.</param>
+    /// <exception cref="InvalidDataException">The file is truncated, altered, of another version or of another kind.</exception>
+    public static MemoryState Load(string path, Device? device = null) => MemoryStateFile.Load(path, device ?? CPU);
+
     /// <summary>Frees the tensors, unless another state holds them.</summary>
     public void Dispose()
     {

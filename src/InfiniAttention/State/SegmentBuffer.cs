@@ -69,7 +69,7 @@ internal sealed class SegmentBuffer : SharedTensors
         void Write(Tensor buffer, Tensor added)
         {
             using var place = buffer.narrow(2, length, added.size(2));
-            place.copy_(added).Dispose();
+            place.copy_(added);
         }
     }
 

@@ -8,28 +8,32 @@ namespace InfiniAttention;
 /// The exact gradient of a sequence of any length with the graph of one window. Nothing but the layers' states crosses a
 /// window's boundary, so the gradient of a window's final state is all that its back-propagation needs to know of the rest.
 /// </summary>
-internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Module model, Device device)
+internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Module model, TokenLosses losses)
 {
-    // Distinct, because a model may tie parameters.
-    private readonly Parameter[] parameters = [.. model.parameters().Where(parameter => parameter.requires_grad).DistinctBy(parameter => parameter.Handle)];
-
     private readonly bool isRandom = model.modules().Prepend(model).Any(module => module.training);
 
-    public double Run(Tensor input, Tensor target, Func<Tensor, Tensor, Tensor> loss, TokenInfo? info, IProgress<long>? progress)
+    /// <summary>Is told how many tokens are done; each pass counts half.</summary>
+    public IProgress<long>? Progress { get; init; }
+
+    /// <summary>Cancels between windows.</summary>
+    public CancellationToken Cancellation { get; init; }
+
+    private Device Device => streamer.States.Layers[0].Layer.Gate.device;
+
+    /// <summary>The loss over the whole input.</summary>
+    public double Run(Tensor input, TokenInfo? info)
     {
         using var scope = NewDisposeScope();
-        using var randomBefore = RandomState.Capture(device, isRandom);
-        var boundaries = new List<Boundary>();
-        var gradients = new Tensor?[parameters.Length];
+        using var randomBefore = RandomState.Capture(Device, isRandom);
+        using var boundaries = new WindowBoundaries(streamer.States, WindowsOf(input), isRandom ? Device : null);
+        using var gradients = new ParameterGradients(model);
         try
         {
             streamer.States.Map(state => state.Detach());
-            Forward(input, info, boundaries, progress);
-            var total = Backward(input, target, loss, info, boundaries, gradients, progress);
-            var end = boundaries[^1];
-            streamer.States.Set([.. end.States.Select(state => state!.Detach())]);
-            end.Random.Restore();
-            Accumulate(gradients);
+            Forward(input, info, boundaries);
+            var total = Backward(input, info, boundaries, gradients);
+            boundaries.RestoreEnd();
+            gradients.AddToParameters();
             return total;
         }
         catch
@@ -37,175 +41,77 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
             randomBefore.Restore();
             throw;
         }
-        finally
+    }
+
+    private List<(long Start, long Length)> WindowsOf(Tensor input)
+    {
+        var windows = new List<(long, long)>();
+        var (position, window) = (streamer.Position, streamer.WindowTokens);
+        for (long start = 0, length; start < input.size(1); start += length)
         {
-            boundaries.ForEach(boundary => boundary.Dispose());
-            Array.ForEach(gradients, gradient => gradient?.Dispose());
+            length = Math.Min(input.size(1) - start, window - ((position + start) % window));
+            windows.Add((start, length));
         }
+
+        return windows;
     }
 
     /// <summary>All windows but the last, without a graph, keeping what stands at the beginning of each.</summary>
-    private void Forward(Tensor input, TokenInfo? info, List<Boundary> boundaries, IProgress<long>? progress)
+    private void Forward(Tensor input, TokenInfo? info, WindowBoundaries boundaries)
     {
         using var noGrad = no_grad();
-        var tokens = input.shape[1];
-        for (long start = 0; start < tokens;)
+        for (var w = 0; w < boundaries.Windows.Count; w++)
         {
-            var length = streamer.NextWindow(tokens - start);
-            boundaries.Add(Present(start, length));
-            if (start + length < tokens)
+            Cancellation.ThrowIfCancellationRequested();
+            var (start, length) = boundaries.Windows[w];
+            boundaries.Keep(w);
+            if (w + 1 < boundaries.Windows.Count)
             {
                 using var scope = NewDisposeScope();
-                streamer.RunModel(input.narrow(1, start, length), info?.Narrow(start, length), false);
-                progress?.Report((start + length) / 2);
+                streamer.RunModel(Part(input, start, length), info?.Narrow(start, length), isObserved: false);
+                Progress?.Report((start + length) / 2);
             }
-
-            start += length;
         }
     }
 
-    /// <summary>
-    /// From the last window to the first: recompute, back-propagate, hand the gradient of the first state on. What stands
-    /// at the end of the input is added to the boundaries.
-    /// </summary>
-    private double Backward(
-        Tensor input, Tensor target, Func<Tensor, Tensor, Tensor> loss, TokenInfo? info, List<Boundary> boundaries, Tensor?[] gradients, IProgress<long>? progress)
+    /// <summary>From the last window to the first: recompute, back-propagate, hand the gradient of the first state on.</summary>
+    private double Backward(Tensor input, TokenInfo? info, WindowBoundaries boundaries, ParameterGradients gradients)
     {
         using var grad = enable_grad();
         using var scope = NewDisposeScope();
         var total = 0.0;
         Tensor?[] handedOn = [];
-        for (var w = boundaries.Count - 1; w >= 0; w--)
+        for (var w = boundaries.Windows.Count - 1; w >= 0; w--)
         {
+            Cancellation.ThrowIfCancellationRequested();
             using var window = NewDisposeScope();
-            var boundary = boundaries[w];
-            using var first = new Leaves(boundary);
-            first.RequireGradients();
-            streamer.States.Set([.. first.States.Select(state => state?.Map(tensor => tensor.alias()))]);
-            boundary.Random.Restore();
+            var (start, length) = boundaries.Windows[w];
+            using var first = boundaries.Leaves(w);
+            streamer.States.Set(first.Share());
+            boundaries.RestoreRandom(w);
 
-            var output = streamer.RunModel(input.narrow(1, boundary.Start, boundary.Length), info?.Narrow(boundary.Start, boundary.Length), false);
-            var windowLoss = loss(output, target.narrow(1, boundary.Start, boundary.Length));
-            if (windowLoss.numel() != 1)
+            var output = streamer.RunModel(Part(input, start, length), info?.Narrow(start, length), isObserved: false);
+            var share = losses.Of(output, start);
+            total += Describe.Number(share);
+            if (w == boundaries.Windows.Count - 1)
             {
-                throw new InvalidOperationException($"The loss function returned a tensor of shape {Describe.Shape(windowLoss)}; it must be a scalar.");
+                boundaries.KeepEnd();
             }
 
-            total += windowLoss.ToDouble();
-            if (boundary.Start + boundary.Length == input.shape[1])
-            {
-                boundaries.Add(Present(input.shape[1], 0));
-            }
-
-            var next = Differentiate(windowLoss, Differentiable(streamer.States.Current), handedOn, Differentiable(first.States), gradients);
+            var next = gradients.Add(share, WindowBoundaries.Differentiable(streamer.States.Current), handedOn, first.Tensors);
             Array.ForEach(handedOn, gradient => gradient?.Dispose());
             Array.ForEach(next, gradient => gradient?.MoveToOuterDisposeScope());
             handedOn = next;
-
-            progress?.Report((input.shape[1] + (input.shape[1] - boundary.Start)) / 2);
+            Progress?.Report((input.size(1) + (input.size(1) - start)) / 2);
         }
 
         return total;
     }
 
-    /// <summary>What stands at the stream's present position, before a window that starts at <paramref name="start"/>.</summary>
-    private Boundary Present(long start, long length) =>
-        new(start, length, [.. streamer.States.Current.Select(state => state?.Detach())], RandomState.Capture(device, isRandom));
-
-    /// <summary>Adds a window's gradients to those of the parameters, and returns those of its first states.</summary>
-    private Tensor?[] Differentiate(Tensor windowLoss, Tensor[] last, Tensor?[] handedOn, Tensor[] first, Tensor?[] gradients)
+    /// <summary>A window of the input, as a copy: a model that changes its input in place must find it unchanged in the second pass.</summary>
+    private static Tensor Part(Tensor input, long start, long length)
     {
-        var outputs = new List<Tensor>();
-        var outputGradients = new List<Tensor>();
-        if (windowLoss.requires_grad)
-        {
-            outputs.Add(windowLoss);
-            outputGradients.Add(ones_like(windowLoss));
-        }
-
-        for (var i = 0; i < handedOn.Length; i++)
-        {
-            if (handedOn[i] is { } gradient && last[i].requires_grad)
-            {
-                outputs.Add(last[i]);
-                outputGradients.Add(gradient);
-            }
-        }
-
-        if (outputs.Count == 0)
-        {
-            return new Tensor?[first.Length];
-        }
-
-        var inputs = parameters.Concat(first).ToArray();
-        var results = autograd.grad(outputs, inputs, outputGradients, allow_unused: true);
-        using var noGrad = no_grad();
-        for (var i = 0; i < parameters.Length; i++)
-        {
-            if (results[i].IsInvalid)
-            {
-                continue; // this window does not use the parameter
-            }
-
-            if (gradients[i] is { } sum)
-            {
-                sum.add_(results[i]);
-            }
-            else
-            {
-                gradients[i] = results[i].clone().DetachFromDisposeScope();
-            }
-        }
-
-        return [.. results.Skip(parameters.Length).Select(result => result.IsInvalid ? null : result)];
-    }
-
-    private void Accumulate(Tensor?[] gradients)
-    {
-        using var noGrad = no_grad();
-        for (var i = 0; i < parameters.Length; i++)
-        {
-            if (gradients[i] is not { } gradient)
-            {
-                continue;
-            }
-
-            using var existing = parameters[i].grad;
-            if (existing is null)
-            {
-                parameters[i].grad = gradient;
-            }
-            else
-            {
-                existing.add_(gradient);
-            }
-        }
-    }
-
-    /// <summary>The tensors of the states through which gradients flow.</summary>
-    private static Tensor[] Differentiable(IEnumerable<MemoryState?> states) =>
-        [.. states.SelectMany(state => state?.Tensors ?? []).Where(tensor => Describe.IsFloating(tensor.dtype))];
-
-    /// <summary>What stands at the beginning of a window.</summary>
-    private sealed record Boundary(long Start, long Length, MemoryState?[] States, RandomState Random) : IDisposable
-    {
-        public void Dispose()
-        {
-            Array.ForEach(States, state => state?.Dispose());
-            Random.Dispose();
-        }
-    }
-
-    /// <summary>States as leaves of a new graph; copies, because what was made in inference mode cannot enter a graph.</summary>
-    private sealed record Leaves(MemoryState?[] States) : IDisposable
-    {
-        public Leaves(Boundary boundary)
-            : this([.. boundary.States.Select(state => state?.Clone())])
-        {
-        }
-
-        public void RequireGradients() => Array.ForEach(Differentiable(States), tensor => tensor.requires_grad_(true));
-
-        public void Dispose() => Array.ForEach(States, state => state?.Dispose());
+        using var part = input.narrow(1, start, length);
+        return part.clone();
     }
 }

@@ -47,6 +47,13 @@ internal static class Describe
         return flags.all().cpu().bytes[0] != 0;
     }
 
+    /// <summary>The value of a tensor of one element.</summary>
+    public static double Number(Tensor scalar)
+    {
+        using var scope = NewDisposeScope();
+        return BitConverter.ToDouble(scalar.detach().to(ScalarType.Float64).cpu().bytes);
+    }
+
     /// <summary>What <c>shape</c> says, without leaving native memory behind.</summary>
     public static long[] Sizes(Tensor tensor)
     {

@@ -28,16 +28,20 @@ public class ParameterGroupTests
     }
 
     [Fact]
-    public void A_layer_by_itself_is_a_model_too_and_a_model_may_have_no_gate()
+    public void A_layer_by_itself_is_a_model_too()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniAttentionModule(Options);
         Assert.Same(layer.Gate, Assert.Single(InfiniAttentionModule.GateParameters(layer)));
         Assert.Equal(4, InfiniAttentionModule.OtherParameters(layer).Count);
+    }
 
-        var linear = nn.Linear(4, 4);
-        Assert.Empty(InfiniAttentionModule.GateParameters(linear));
-        Assert.Equal(2, InfiniAttentionModule.OtherParameters(linear).Count);
+    [Fact]
+    public void A_model_without_a_registered_layer_is_refused()
+    {
+        using var scope = NewDisposeScope();
+        Assert.Contains("RegisterComponents", Assert.Throws<ArgumentException>(() => InfiniAttentionModule.GateParameters(nn.Linear(4, 4))).Message, StringComparison.Ordinal);
+        Assert.Contains("ModuleList", Assert.Throws<ArgumentException>(() => InfiniAttentionModule.OtherParameters(nn.Linear(4, 4))).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -37,9 +37,9 @@ public sealed class TrainingSnippets : IDisposable
         {
             optimizer.zero_grad();
             streamer.Reset();
-            var loss = streamer.Backpropagate(inputs, targets, (logits, target) =>
-                nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction: nn.Reduction.Sum));
-            losses.Add(loss / targets.numel());
+            var result = streamer.Backpropagate(inputs, targets, (logits, target) =>
+                nn.functional.cross_entropy(logits.transpose(1, 2), target, reduction: nn.Reduction.None)); // one number a token
+            losses.Add(result.Loss); // the mean over all tokens
             nn.utils.clip_grad_norm_(model.parameters(), 1.0);
             optimizer.step();
         }
@@ -63,8 +63,8 @@ public sealed class TrainingSnippets : IDisposable
         model.zero_grad();
         using var streamer = new SegmentStreamer(model) { WindowTokens = 8 };
         var windowed = streamer.Backpropagate(inputs, targets, (logits, target) =>
-            nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction: nn.Reduction.Sum));
-        Assert.Equal(loss.item<float>(), windowed, 1e-3);
+            nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction: nn.Reduction.Sum), LossReduction.Sum);
+        Assert.Equal(loss.item<float>(), windowed.Loss, 1e-3);
         Assert.All(model.parameters().Zip(expected), pair => Assert.True(pair.First.grad!.allclose(pair.Second, 1e-4, 1e-4)));
     }
 
@@ -122,7 +122,7 @@ public sealed class TrainingSnippets : IDisposable
 
         using var streamer = new SegmentStreamer(model);
         streamer.Backpropagate(packed, targets.masked_fill(padding, -100), (logits, target) =>
-            nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction: nn.Reduction.Sum), info);
+            nn.functional.cross_entropy(logits.transpose(1, 2), target, reduction: nn.Reduction.None), info: info);
         #endregion
 
         Assert.Equal(24, streamer.Position);

@@ -44,7 +44,7 @@ public class BackpropagateTests(ITestOutputHelper output)
             expected.backward();
             Dictionary<string, Tensor> gradients = TakeGradients(model);
 
-            double loss = bounded.Backpropagate(x, target, SquaredError, info);
+            double loss = bounded.Backpropagate(x, target, SquaredError, LossReduction.Sum, info: info).Loss;
             difference.Add(expected, tensor(loss), Tolerance, "loss");
             CompareGradients(gradients, TakeGradients(model), difference);
             SafeTensors.Of(bounded).CompareTo(SafeTensors.Of(ordinary), Tolerance, difference);
@@ -70,7 +70,7 @@ public class BackpropagateTests(ITestOutputHelper output)
             Dictionary<string, Tensor> gradients = TakeGradients(model);
 
             manual_seed(one.Layer.Seed);
-            double loss = bounded.Backpropagate(x, target, SquaredError);
+            double loss = bounded.Backpropagate(x, target, SquaredError, LossReduction.Sum).Loss;
             Assert.Equal(random, Difference.Numbers(rand(3)));
             difference.Add(expected, tensor(loss), Tolerance, "loss");
             CompareGradients(gradients, TakeGradients(model), difference);
@@ -102,7 +102,7 @@ public class BackpropagateTests(ITestOutputHelper output)
             Dictionary<string, Tensor> gradients = TakeGradients(model);
             Assert.Contains("embedding.weight", gradients.Keys);
             manual_seed(9);
-            difference.Add(expected, tensor(bounded.Backpropagate(tokens, next, TinyLanguageModel.Loss)), Tolerance, "loss");
+            difference.Add(expected, tensor(bounded.Backpropagate(tokens, next, TinyLanguageModel.Loss, LossReduction.Sum).Loss), Tolerance, "loss");
             CompareGradients(gradients, TakeGradients(model), difference);
         }
 
@@ -114,10 +114,10 @@ public class BackpropagateTests(ITestOutputHelper output)
     {
         using var scope = NewDisposeScope();
         (LayerStack model, SegmentStreamer streamer, Tensor x, Tensor target) = Simple();
-        streamer.Backpropagate(x, target, SquaredError);
+        streamer.Backpropagate(x, target, SquaredError, LossReduction.Sum);
         var once = model.named_parameters().ToDictionary(p => p.name, p => p.parameter.grad!.clone());
         streamer.Reset();
-        streamer.Backpropagate(x, target, SquaredError);
+        streamer.Backpropagate(x, target, SquaredError, LossReduction.Sum);
         foreach ((string name, var parameter) in model.named_parameters())
         {
             Difference.Close(once[name] * 2, parameter.grad!, Tolerance, name);
@@ -130,7 +130,7 @@ public class BackpropagateTests(ITestOutputHelper output)
         using var scope = NewDisposeScope();
         (LayerStack model, SegmentStreamer streamer, Tensor x, Tensor target) = Simple();
         model.named_parameters().First(p => p.name.EndsWith("gate", StringComparison.Ordinal)).parameter.requires_grad_(false);
-        streamer.Backpropagate(x, target, SquaredError);
+        streamer.Backpropagate(x, target, SquaredError, LossReduction.Sum);
         Assert.All(model.named_parameters(), p => Assert.Equal(p.parameter.requires_grad, p.parameter.grad is not null));
     }
 
@@ -141,7 +141,7 @@ public class BackpropagateTests(ITestOutputHelper output)
         (LayerStack model, SegmentStreamer streamer, Tensor x, Tensor target) = Simple();
         using (no_grad())
         {
-            streamer.Backpropagate(x, target, SquaredError);
+            streamer.Backpropagate(x, target, SquaredError, LossReduction.Sum);
             Assert.False(is_grad_enabled());
         }
 
@@ -154,7 +154,7 @@ public class BackpropagateTests(ITestOutputHelper output)
         using var scope = NewDisposeScope();
         (LayerStack _, SegmentStreamer streamer, Tensor x, Tensor target) = Simple();
         var reports = new List<long>();
-        streamer.Backpropagate(x, target, SquaredError, progress: new Report(reports.Add));
+        streamer.Backpropagate(x, target, SquaredError, LossReduction.Sum, progress: new Report(reports.Add));
         Assert.Equal(reports.Order(), reports);
         Assert.Equal(x.shape[1], reports[^1]);
         Assert.True(reports.Count >= 5, $"{reports.Count} reports");
@@ -176,7 +176,7 @@ public class BackpropagateTests(ITestOutputHelper output)
         Tensor x = one.Input().detach(), target = one.Input().detach() * 2;
         if (hasGradients)
         {
-            streamer.Backpropagate(x, target, SquaredError);
+            streamer.Backpropagate(x, target, SquaredError, LossReduction.Sum);
         }
 
         var before = model.named_parameters().ToDictionary(p => p.name, p => p.parameter.grad is { } g ? Difference.Numbers(g) : null);
@@ -190,7 +190,7 @@ public class BackpropagateTests(ITestOutputHelper output)
         long left = LiveTensors.LeftBy(() =>
         {
             using var inner = NewDisposeScope(); // the loss function's own tensors
-            var error = Assert.Throws<InvalidOperationException>(() => streamer.Backpropagate(x, target, Throwing));
+            var error = Assert.Throws<InvalidOperationException>(() => streamer.Backpropagate(x, target, Throwing, LossReduction.Sum));
             Assert.Equal("no loss today", error.Message);
         });
         Assert.Equal(0, left);
@@ -213,7 +213,7 @@ public class BackpropagateTests(ITestOutputHelper output)
         void Step()
         {
             using var inner = NewDisposeScope();
-            streamer.Backpropagate(x, target, SquaredError);
+            streamer.Backpropagate(x, target, SquaredError, LossReduction.Sum);
         }
 
         Step();

@@ -38,7 +38,7 @@ public sealed class SegmentStreamerBadInputTests : IDisposable
         Refuses(() => streamer.Forward(bad), "input", words);
         Refuses(() => streamer.Prefill(bad), "input", words);
         Refuses(() => streamer.Stream(bad), "input", words);
-        Refuses(() => streamer.Backpropagate(bad, bad, Sum), "input", words);
+        Refuses(() => streamer.Backpropagate(bad, bad, Sum, LossReduction.Sum), "input", words);
     }
 
     [Fact]
@@ -51,7 +51,7 @@ public sealed class SegmentStreamerBadInputTests : IDisposable
         var info = new TokenInfo { KeyPaddingMask = zeros(2, 5, dtype: ScalarType.Bool) };
         Refuses(() => streamer.Forward(x, info), "KeyPaddingMask", "(2, 5)", "(2, 6)");
         Refuses(() => streamer.Stream(x, info), "KeyPaddingMask", "(2, 5)", "(2, 6)");
-        Refuses(() => streamer.Backpropagate(x, x, Sum, info), "KeyPaddingMask", "(2, 5)", "(2, 6)");
+        Refuses(() => streamer.Backpropagate(x, x, Sum, LossReduction.Sum, info: info), "KeyPaddingMask", "(2, 5)", "(2, 6)");
     }
 
     [Fact]
@@ -63,18 +63,6 @@ public sealed class SegmentStreamerBadInputTests : IDisposable
         Assert.Contains("InfiniAttentionModule", error.Message, StringComparison.Ordinal);
     }
 
-    [Theory]
-    [InlineData(0)]
-    [InlineData(-4)]
-    [InlineData(6)]
-    [InlineData(3)]
-    public void A_window_that_is_no_multiple_of_the_segment_is_refused(long window)
-    {
-        long before = streamer.WindowTokens;
-        Refuses(() => streamer.WindowTokens = window, "value", window.ToString(), "multiple", "4");
-        Assert.Equal(before, streamer.WindowTokens);
-    }
-
     [Fact]
     public void Two_nested_activations_of_different_streamers_are_refused()
     {
@@ -83,7 +71,7 @@ public sealed class SegmentStreamerBadInputTests : IDisposable
         {
             Refuses<InvalidOperationException>(() => other.Activate(), "active");
             Refuses<InvalidOperationException>(() => other.Forward(x), "active");
-            Refuses<InvalidOperationException>(() => other.Backpropagate(x, x, Sum), "active");
+            Refuses<InvalidOperationException>(() => other.Backpropagate(x, x, Sum, LossReduction.Sum), "active");
             Assert.Same(streamer, SegmentStreamer.Current);
         }
 
@@ -98,26 +86,26 @@ public sealed class SegmentStreamerBadInputTests : IDisposable
         var error = Assert.Throws<InvalidOperationException>(() => pair.Forward(x));
         Assert.Contains("Activate", error.Message, StringComparison.Ordinal);
         Assert.Contains(nameof(PairModel), error.Message, StringComparison.Ordinal);
-        Assert.Throws<InvalidOperationException>(() => pair.Backpropagate(x, x, Sum));
+        Assert.Throws<InvalidOperationException>(() => pair.Backpropagate(x, x, Sum, LossReduction.Sum));
     }
 
     [Fact]
     public void A_target_that_does_not_fit_the_input_is_refused()
     {
-        Refuses(() => streamer.Backpropagate(x, x.narrow(1, 0, 5), Sum), "target", "(2, 5, 8)", "(2, 6)");
-        Refuses(() => streamer.Backpropagate(x, x.narrow(0, 0, 1), Sum), "target", "(1, 6, 8)", "(2, 6)");
+        Refuses(() => streamer.Backpropagate(x, x.narrow(1, 0, 5), Sum, LossReduction.Sum), "target", "(2, 5, 8)", "(2, 6)");
+        Refuses(() => streamer.Backpropagate(x, x.narrow(0, 0, 1), Sum, LossReduction.Sum), "target", "(1, 6, 8)", "(2, 6)");
     }
 
     [Fact]
     public void A_gradient_that_Backpropagate_would_lose_is_refused()
     {
-        Refuses(() => streamer.Backpropagate(Case.Input(), x, Sum), "input", "gradient", "detach");
-        Refuses(() => streamer.Backpropagate(x, Case.Input(), Sum), "target", "gradient", "detach");
+        Refuses(() => streamer.Backpropagate(Case.Input(), x, Sum, LossReduction.Sum), "input", "gradient", "detach");
+        Refuses(() => streamer.Backpropagate(x, Case.Input(), Sum, LossReduction.Sum), "target", "gradient", "detach");
     }
 
     [Fact]
-    public void A_loss_that_is_no_scalar_is_refused() =>
-        Refuses<InvalidOperationException>(() => streamer.Backpropagate(x, x, (y, t) => y - t), "scalar", "(2, 6, 8)");
+    public void Losses_that_are_not_one_for_each_token_are_refused() =>
+        Refuses<InvalidOperationException>(() => streamer.Backpropagate(x, x, (y, t) => y - t), "(2, 6, 8)", "(B, window) = (2, 6)", "Sum");
 
     [Fact]
     public void Rows_that_are_not_there_are_refused()
@@ -133,12 +121,12 @@ public sealed class SegmentStreamerBadInputTests : IDisposable
         Assert.Throws<ArgumentNullException>(() => streamer.Forward(null!));
         Assert.Throws<ArgumentNullException>(() => streamer.Prefill(null!));
         Assert.Throws<ArgumentNullException>(() => streamer.Stream(null!));
-        Assert.Throws<ArgumentNullException>(() => streamer.Backpropagate(null!, x, Sum));
-        Assert.Throws<ArgumentNullException>(() => streamer.Backpropagate(x, null!, Sum));
+        Assert.Throws<ArgumentNullException>(() => streamer.Backpropagate(null!, x, Sum, LossReduction.Sum));
+        Assert.Throws<ArgumentNullException>(() => streamer.Backpropagate(x, null!, Sum, LossReduction.Sum));
         Assert.Throws<ArgumentNullException>(() => streamer.Backpropagate(x, x, null!));
         Assert.Throws<ArgumentNullException>(() => streamer.SelectRows(null!));
         Assert.Throws<ArgumentNullException>(() => streamer.ResetRows(null!));
-        Assert.Throws<ArgumentNullException>(() => streamer.To(null!));
+        Assert.Throws<ArgumentNullException>(() => streamer.To((Device)null!));
         Assert.Throws<ArgumentNullException>(() => streamer.Save((string)null!));
         Assert.Throws<ArgumentNullException>(() => streamer.Load((Stream)null!));
     }
@@ -151,7 +139,7 @@ public sealed class SegmentStreamerBadInputTests : IDisposable
         Action[] members =
         [
             () => streamer.Forward(x), () => streamer.Prefill(x), () => streamer.Stream(x), () => streamer.Activate(),
-            () => streamer.Backpropagate(x, x, Sum), streamer.Detach, streamer.Reset, () => streamer.ResetRows(tensor(new[] { true, true })),
+            () => streamer.Backpropagate(x, x, Sum, LossReduction.Sum), streamer.Detach, streamer.Reset, () => streamer.ResetRows(tensor(new[] { true, true })),
             () => streamer.SelectRows(tensor(new long[] { 0 })), () => streamer.Fork(), () => streamer.To(CPU),
             () => streamer.Save(Stream.Null), () => streamer.Load(Stream.Null),
         ];

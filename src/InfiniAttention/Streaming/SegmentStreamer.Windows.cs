@@ -1,0 +1,120 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <content>How a call goes through the model, window by window.</content>
+public sealed partial class SegmentStreamer
+{
+    /// <summary>From how many tokens on a window ends with a collection: a model of the user's may leave native memory behind in every call.</summary>
+    private const long CollectedWindow = 64;
+
+    private SegmentObserver? Observer => SegmentWritten is not { } told ? null : (layer, tokens, memory, position) =>
+    {
+        var name = states.Layers.First(entry => entry.Layer == layer).Name;
+        foreach (var report in StreamReports.OfSegments(name, tokens, memory, position))
+        {
+            told(report);
+        }
+    };
+
+    /// <summary>One call of the model, which must take every layer past all tokens of the input.</summary>
+    internal Tensor RunModel(Tensor input, TokenInfo? info, bool isObserved = true)
+    {
+        Tensor output;
+        using (new Activation(states, info, isObserved ? Observer : null, isCall: true))
+        {
+            output = ((nn.Module<Tensor, Tensor>)model).call(input);
+            states.CommitCall(input.size(1));
+        }
+
+        if (output.dim() < 2 || output.size(1) != input.size(1))
+        {
+            throw new InvalidOperationException($"The model made an output of shape {Describe.Shape(output)} from {input.size(1)} tokens; a stream needs one output a token, (B, T, …).");
+        }
+
+        if (input.size(1) >= CollectedWindow)
+        {
+            // A young collection frees the crumbs between this window's blocks before the next window's pin the heap behind them.
+            GC.Collect(0, GCCollectionMode.Forced, blocking: true);
+        }
+
+        return output;
+    }
+
+    /// <summary>How many tokens go through the model next: windows end at multiples of their length.</summary>
+    internal long NextWindow(long remaining) => Math.Min(remaining, windowTokens - (Position % windowTokens));
+
+    private Tensor RunWindow(Tensor input, TokenInfo? info, long start, long length)
+    {
+        if (length == input.size(1))
+        {
+            return RunModel(input, info);
+        }
+
+        using var window = input.narrow(1, start, length);
+        return RunModel(window, info?.Narrow(start, length));
+    }
+
+    private IEnumerable<Tensor> Windows(Tensor input, TokenInfo? info, IProgress<long>? progress, (bool Gradients, bool Inference) mode, CancellationToken cancellationToken)
+    {
+        var tokens = input.size(1);
+        for (long start = 0, length; start < tokens; start += length)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            CheckUsable();
+            length = NextWindow(tokens - start);
+            yield return Next(start, length);
+        }
+
+        Tensor Next(long start, long length)
+        {
+            using var inference = mode.Inference == is_inference_mode_enabled() ? null : inference_mode(mode.Inference);
+            using var gradients = enable_grad(mode.Gradients);
+            using var transaction = states.Begin();
+            using var scope = NewDisposeScope();
+            var output = RunWindow(input, info, start, length);
+            progress?.Report(start + length);
+            transaction.Complete();
+            return output.MoveToOuterDisposeScope();
+        }
+    }
+
+    /// <summary>Throws for an input that the stream does not take. Without info of its own a call takes that of the activation around it.</summary>
+    private void CheckInput(Tensor input, ref TokenInfo? info)
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        CheckUsable();
+        if (model is not nn.Module<Tensor, Tensor>)
+        {
+            throw new InvalidOperationException($"The model, a {model.GetType().Name}, is not a Module<Tensor, Tensor>: call it yourself inside Activate.");
+        }
+
+        if (input.dim() < 2 || input.size(0) < 1 || input.size(1) < 1)
+        {
+            throw new ArgumentException($"input has shape {Describe.Shape(input)}; it must be (B, T, …) with at least one row and one token.", nameof(input));
+        }
+
+        if (states.Batch is { } batch && input.size(0) != batch)
+        {
+            throw new ArgumentException($"input has {input.size(0)} rows; the stream has {batch}: Reset it, or change its rows with SelectRows.", nameof(input));
+        }
+
+        if (!Describe.SameDevice(input, states.Layers[0].Layer.Gate))
+        {
+            throw new ArgumentException($"input is on {input.device}; it must be on {Device}, like the model.", nameof(input));
+        }
+
+        info ??= StreamSlot.Active?.Info;
+        info?.Validate(input.size(0), input.size(1), input.device);
+    }
+
+    private void CheckUsable()
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        if (Current is { } current && current != this)
+        {
+            throw new InvalidOperationException("Another stream is active on this thread; end its activation first.");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>
+/// The states of all layers of a model in one stream. Layers advance one after the other; the stream advances when all of
+/// them have read the same tokens, and a call that fails half-way leaves it where it was.
+/// </summary>
+internal sealed class StreamStates : IDisposable
+{
+    private readonly (string Name, InfiniAttentionModule Layer)[] layers;
+    private readonly Dictionary<InfiniAttentionModule, int> indices;
+    private readonly MemoryState?[] committed;
+    private readonly MemoryState?[] pending;
+    private bool isInTransaction;
+    private bool isInLayer;
+    private bool isDisposed;
+
+    public StreamStates(SegmentStreamer streamer, (string Name, InfiniAttentionModule Layer)[] layers)
+    {
+        (Streamer, this.layers) = (streamer, layers);
+        indices = layers.Select((layer, index) => (layer.Layer, index)).ToDictionary(pair => pair.Layer, pair => pair.index);
+        committed = new MemoryState?[layers.Length];
+        pending = new MemoryState?[layers.Length];
+    }
+
+    public SegmentStreamer Streamer { get; }
+
+    public IReadOnlyList<(string Name, InfiniAttentionModule Layer)> Layers => layers;
+
+    public IReadOnlyList<MemoryState?> Current => committed;
+
+    public long Position => committed[0]?.Position ?? 0;
+
+    public long? Batch => committed[0]?.Batch;
+
+    public long Bytes => committed.Sum(state => state?.Bytes ?? 0);
+
+    public bool Holds(InfiniAttentionModule layer) => indices.ContainsKey(layer);
+
+    /// <summary>The state that a layer continues from, before it runs.</summary>
+    /// <param name="layer">A layer of the model.</param>
+    /// <param name="isCall">Whether the streamer itself called the model.</param>
+    public MemoryState? Enter(InfiniAttentionModule layer, bool isCall)
+    {
+        ObjectDisposedException.ThrowIf(isDisposed, Streamer);
+        if (isInLayer || (isInTransaction && !isCall))
+        {
+            throw InsideCall();
+        }
+
+        var i = indices[layer];
+        if (pending[i] is not null)
+        {
+            var behind = layers.Where((_, j) => pending[j] is null).Select(entry => $"'{entry.Name}'");
+            throw new InvalidOperationException(
+                $"The layer '{layers[i].Name}' ran again before the call of its model was over (layers that did not run yet: {string.Join(", ", behind)}). "
+                    + "A stream needs a model that passes each of its Infini-attention layers every token once; after a call that failed, begin a new activation.");
+        }
+
+        committed[i] = Converted(committed[i], layer);
+        isInLayer = true;
+        return committed[i];
+    }
+
+    /// <summary>Takes the state after a layer's tokens, or null if it failed.</summary>
+    public void Exit(InfiniAttentionModule layer, MemoryState? after, bool isCall)
+    {
+        isInLayer = false;
+        if (after is null)
+        {
+            return;
+        }
+
+        pending[indices[layer]] = after;
+        if (!isCall && Array.TrueForAll(pending, state => state?.Position == after.Position))
+        {
+            Commit();
+        }
+    }
+
+    /// <summary>Drops what only some of the layers have read.</summary>
+    public void DropPending()
+    {
+        for (var i = 0; i < pending.Length; i++)
+        {
+            pending[i]?.Dispose();
+            pending[i] = null;
+        }
+    }
+
+    /// <summary>Commits what the layers read in a call of the model, or throws if they did not all read <paramref name="tokens"/> tokens.</summary>
+    public void CommitCall(long tokens)
+    {
+        if (!Array.TrueForAll(pending, state => state is not null && state.Position == Position + tokens))
+        {
+            var found = string.Join(", ", layers.Select((layer, i) => $"'{layer.Name}' {(pending[i]?.Position ?? Position) - Position}"));
+            throw new InvalidOperationException(
+                $"A stream needs a model that passes each of its Infini-attention layers every token once; of {tokens} tokens the layers read: {found}.");
+        }
+
+        Commit();
+    }
+
+    /// <summary>Begins to advance the stream: unless it is completed, it is then as it was.</summary>
+    public Transaction Begin()
+    {
+        CheckOutsideCall();
+        return new(this);
+    }
+
+    /// <summary>Throws in the middle of a call that advances the stream, and between the layers of a model.</summary>
+    public void CheckChangeable()
+    {
+        CheckOutsideCall();
+        CheckBetweenCalls();
+    }
+
+    /// <summary>Throws between the layers of a model.</summary>
+    public void CheckBetweenCalls()
+    {
+        if (Array.Exists(pending, state => state is not null))
+        {
+            throw new InvalidOperationException("The stream stands between its model's layers: some have read tokens that others have not.");
+        }
+    }
+
+    /// <summary>Replaces the state of every layer by what <paramref name="map"/> makes of it, or of none if one fails.</summary>
+    public void Map(Func<MemoryState, MemoryState> map)
+    {
+        var mapped = new MemoryState?[committed.Length];
+        try
+        {
+            for (var i = 0; i < committed.Length; i++)
+            {
+                mapped[i] = committed[i] is { } state ? map(state) : null;
+            }
+        }
+        catch
+        {
+            Array.ForEach(mapped, state => state?.Dispose());
+            throw;
+        }
+
+        Set(mapped);
+    }
+
+    /// <summary>Takes over the given states, one for each layer.</summary>
+    public void Set(IReadOnlyList<MemoryState?> states)
+    {
+        DropPending();
+        for (var i = 0; i < committed.Length; i++)
+        {
+            committed[i]?.Dispose();
+            committed[i] = states[i];
+        }
+    }
+
+    /// <summary>Frees the states; the stream is then as new.</summary>
+    public void Clear() => Set(new MemoryState?[committed.Length]);
+
+    public void Dispose()
+    {
+        isDisposed = true;
+        Clear();
+    }
+
+    private static InvalidOperationException InsideCall() =>
+        new("The stream is in the middle of a call: neither its model nor what the call calls may continue or change it.");
+
+    private void CheckOutsideCall()
+    {
+        ObjectDisposedException.ThrowIf(isDisposed, Streamer);
+        if (isInTransaction || isInLayer)
+        {
+            throw InsideCall();
+        }
+    }
+
+    private void Commit()
+    {
+        for (var i = 0; i < committed.Length; i++)
+        {
+            committed[i]?.Dispose();
+            (committed[i], pending[i]) = (pending[i], null);
+        }
+    }
+
+    /// <summary>The state for a layer that was converted to another type since its last tokens.</summary>
+    private static MemoryState? Converted(MemoryState? state, InfiniAttentionModule layer)
+    {
+        var type = layer.Gate.dtype;
+        if (state is null || ((state.Open?.Type ?? type) == type && state.Memory.dtype == MemoryState.TypeFor(type)))
+        {
+            return state;
+        }
+
+        using (state)
+        {
+            return state.To(type);
+        }
+    }
+
+    /// <summary>A call that advances the stream as a whole or not at all.</summary>
+    internal sealed class Transaction : IDisposable
+    {
+        private readonly StreamStates states;
+        private readonly MemoryState?[] before;
+        private bool isComplete;
+
+        public Transaction(StreamStates states)
+        {
+            this.states = states;
+            before = [.. states.committed.Select(state => state?.Share())];
+            states.isInTransaction = true;
+        }
+
+        /// <summary>Keeps what was read.</summary>
+        public void Complete() => isComplete = true;
+
+        public void Dispose()
+        {
+            states.isInTransaction = false;
+            if (isComplete)
+            {
+                Array.ForEach(before, state => state?.Dispose());
+            }
+            else if (!states.isDisposed)
+            {
+                states.Set(before);
+            }
+        }
+    }
+}

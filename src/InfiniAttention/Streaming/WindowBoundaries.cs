@@ -1,0 +1,120 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>What stands at the beginning of each window of a sequence, and at its end.</summary>
+/// <remarks>
+/// Memories and random states of all windows lie in tensors made beforehand: kept one by one among a window's temporaries, each would
+/// pin the heap around it.
+/// </remarks>
+internal sealed class WindowBoundaries : IDisposable
+{
+    private readonly StreamStates states;
+    private readonly Device? random; // null if the model draws no random numbers
+    private readonly (Tensor M, Tensor Z)?[] memories; // of each layer, (W, B, G, K, V) and (W, B, G, K); null before its first token
+    private readonly OpenSegment?[][] open;
+    private readonly long[] positions;
+    private readonly RandomStates? randomStates;
+    private MemoryState?[]? end;
+    private RandomState? endRandom;
+
+    /// <param name="states">The stream, at the beginning of the first window.</param>
+    /// <param name="windows">Where the windows lie in the input.</param>
+    /// <param name="random">Where the model computes, if it draws random numbers.</param>
+    public WindowBoundaries(StreamStates states, IReadOnlyList<(long Start, long Length)> windows, Device? random)
+    {
+        (this.states, Windows, this.random) = (states, windows, random);
+        memories = new (Tensor M, Tensor Z)?[states.Layers.Count];
+        open = [.. windows.Select(_ => new OpenSegment?[states.Layers.Count])];
+        positions = new long[windows.Count];
+        randomStates = random is null ? null : new RandomStates(windows.Count, random);
+    }
+
+    public IReadOnlyList<(long Start, long Length)> Windows { get; }
+
+    /// <summary>The tensors of the states through which gradients flow.</summary>
+    public static Tensor[] Differentiable(IEnumerable<MemoryState?> states) =>
+        [.. states.SelectMany(state => state?.Tensors ?? []).Where(tensor => Describe.IsFloating(tensor.dtype))];
+
+    /// <summary>Keeps what stands now as the beginning of a window.</summary>
+    public void Keep(int window)
+    {
+        using var scope = NewDisposeScope();
+        positions[window] = states.Position;
+        randomStates?.Capture(window);
+        for (var i = 0; i < memories.Length; i++)
+        {
+            if (states.Current[i] is not { } state)
+            {
+                continue;
+            }
+
+            memories[i] ??= (Room(state.Memory), Room(state.Normalizer));
+            memories[i]!.Value.M.select(0, window).copy_(state.Memory);
+            memories[i]!.Value.Z.select(0, window).copy_(state.Normalizer);
+            open[window][i] = state.Open;
+            state.Open?.Hold();
+        }
+
+        Tensor Room(Tensor like) => empty([Windows.Count, .. Describe.Sizes(like)], like.dtype, like.device).DetachFromDisposeScope();
+    }
+
+    /// <summary>Keeps what stands now as the end of the last window.</summary>
+    public void KeepEnd()
+    {
+        end = [.. states.Current.Select(state => state?.Detach())];
+        endRandom = random is null ? null : RandomState.Capture(random, isRandom: true);
+    }
+
+    /// <summary>Takes the stream to its end, without a graph.</summary>
+    public void RestoreEnd()
+    {
+        states.Set([.. end!.Select(state => state?.Share())]);
+        endRandom?.Restore();
+    }
+
+    public void RestoreRandom(int window) => randomStates?.Restore(window);
+
+    /// <summary>The states at the beginning of a window as leaves of a new graph.</summary>
+    public LeafStates Leaves(int window)
+    {
+        using var scope = NewDisposeScope();
+        return new([.. memories.Select((memory, i) => memory is var (m, z) && positions[window] > 0
+            ? new MemoryState(new MemoryMatrix(m.select(0, window).clone(), z.select(0, window).clone()), open[window][i]?.Map(tensor => tensor.clone()), positions[window])
+            : null)]);
+    }
+
+    public void Dispose()
+    {
+        foreach (var memory in memories)
+        {
+            memory?.M.Dispose();
+            memory?.Z.Dispose();
+        }
+
+        Array.ForEach(open, segments => Array.ForEach(segments, segment => segment?.Release()));
+        Array.ForEach(end ?? [], state => state?.Dispose());
+        endRandom?.Dispose();
+        randomStates?.Dispose();
+    }
+}
+
+/// <summary>States whose tensors are leaves of a graph.</summary>
+internal sealed class LeafStates : IDisposable
+{
+    private readonly MemoryState?[] states;
+
+    public LeafStates(MemoryState?[] states)
+    {
+        this.states = states;
+        Tensors = WindowBoundaries.Differentiable(states);
+        Array.ForEach(Tensors, tensor => tensor.requires_grad_(true));
+    }
+
+    public Tensor[] Tensors { get; }
+
+    public MemoryState?[] Share() => [.. states.Select(state => state?.Share())];
+
+    public void Dispose() => Array.ForEach(states, state => state?.Dispose());
+}
