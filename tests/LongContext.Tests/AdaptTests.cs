@@ -77,7 +77,7 @@ public sealed class AdaptTests
             cancellation.Cancel();
         }
 
-        Assert.Null(new RecallEvaluator(Settings).Streamed(model, 1 << 20, cancellation.Token, stream => stream.SegmentWritten = Cancel));
+        Assert.Null(new RecallEvaluator(Settings).Streamed(model, 1 << 20, cancellation.Token, stream => stream.SegmentWritten += Cancel));
         Assert.Equal(Settings.Model.Layers * 4096 / Settings.Window, segments);
     }
 

@@ -91,7 +91,7 @@ public static class AdaptCommand
         var continued = Measure(lengths[..^1], length => evaluator.Streamed(model, length, cancellation), cancellation);
         continued.AddRange(Measure(
             lengths[^1..],
-            length => evaluator.Streamed(model, length, cancellation, stream => stream.SegmentWritten = segments.Add, stream => memories = stream.Report()),
+            length => evaluator.Streamed(model, length, cancellation, stream => stream.SegmentWritten += segments.Add, stream => memories = stream.Report()),
             cancellation));
         var report = new AdaptReport
         {

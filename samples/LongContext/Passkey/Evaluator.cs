@@ -45,9 +45,6 @@ public sealed record LengthCost(long Length, long Tokens, double Seconds, long P
 /// </summary>
 public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, EvaluationSettings settings)
 {
-    /// <summary>.NET lets garbage grow with the size of the processor's cache; collected this often it stays a few MB, at no cost that could be measured.</summary>
-    private const int WindowsBetweenCollections = 32;
-
     private readonly List<Trial> trials = [];
     private readonly List<LengthCost> costs = [];
 
@@ -136,20 +133,17 @@ public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, Evaluatio
 
         var buffer = new long[rows.Count * windowTokens];
         Tensor? last = null; // (rows, vocabulary)
-        var windows = 0;
         for (var offset = 0L; offset < promptLength; offset += windowTokens)
         {
             if (cancellation.IsCancellationRequested)
                 return [];
-            if (++windows % WindowsBetweenCollections == 0)
-                GC.Collect(0);
             var width = (int)Math.Min(windowTokens, promptLength - offset);
             for (var row = 0; row < rows.Count; row++)
                 rows[row].Prompt.CopyTo(buffer.AsSpan(row * width, width), offset);
             using var window = NewDisposeScope();
             var tokens = tensor(buffer.AsSpan(0, rows.Count * width).ToArray(), rows.Count, width).to(settings.Device);
             last?.Dispose();
-            last = streamer.Prefill(tokens).MoveToOuterDisposeScope();
+            last = streamer.Prefill(tokens, cancellationToken: CancellationToken.None).MoveToOuterDisposeScope();
             tokensRead(rows.Count * width);
         }
 

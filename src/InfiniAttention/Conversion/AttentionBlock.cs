@@ -53,7 +53,7 @@ internal sealed class AttentionBlock
             .OrderByDescending(candidate => candidate.Share).ToArray();
         return ranked[0].Share > ranked[1].Share
             ? ranked[0].Layout
-            : throw Refuse($"is of no layout that is understood. It holds {All()}");
+            : throw Refuse($"has an unsupported layout. It holds {All()}");
     }
 
     /// <summary>Throws one <see cref="ArgumentException"/> that names every tensor that is missing, left over or misshapen.</summary>
@@ -102,5 +102,5 @@ internal sealed class AttentionBlock
             + (tensors.Count > NamesListed ? $" and {tensors.Count - NamesListed} more: the block's place goes into the prefix" : "");
 
     private ArgumentException Refuse(string found) => new(
-        $"{place} {found}. Understood are, each with or without biases: {string.Join("; ", LayoutNames.All.Select(layout => string.Join(" ", layout.Weights)))}.", parameter);
+        $"{place} {found}. Supported layouts, each with or without biases: {string.Join("; ", LayoutNames.All.Select(layout => string.Join(" ", layout.Weights)))}.", parameter);
 }

@@ -1,22 +1,25 @@
 namespace InfiniAttention;
 
-/// <summary>How an attention block keeps its weights: the names of its tensors.</summary>
+/// <summary>How an attention block keeps its weights: the names and the form of its tensors, each with or without biases.</summary>
 public enum AttentionLayout
 {
     /// <summary><c>in_proj_weight</c> (queries, keys and values, one below the other), <c>out_proj</c>: <c>nn.MultiheadAttention</c>.</summary>
-    InProj,
+    TorchMultihead,
 
     /// <summary><c>q_proj k_proj v_proj o_proj</c>: LLaMA and Mistral as Hugging Face and TorchSharp's GenAI keep them, and this library.</summary>
-    QkvO,
+    HuggingFaceLlama,
 
     /// <summary><c>wq wk wv wo</c>: LLaMA as Meta keeps it.</summary>
-    Wqkvo,
+    MetaLlama,
 
     /// <summary><c>qkv_proj</c> (queries, keys and values, one below the other), <c>o_proj</c>: Phi-3.</summary>
-    FusedQkv,
+    Phi3,
 
     /// <summary><c>q_proj k_proj v_proj dense</c>: Phi-2.</summary>
-    QkvDense,
+    Phi2,
+
+    /// <summary><c>c_attn</c> (queries, keys and values side by side, (D, 3D)), <c>c_proj</c>, both transposed: GPT-2 as Hugging Face keeps it.</summary>
+    Gpt2,
 }
 
 /// <summary>The names of a layout: of queries, keys and values (one name where they are fused), and of the output.</summary>
@@ -24,15 +27,17 @@ public enum AttentionLayout
 /// <param name="Inputs">The tensors that make q, k and v, without what follows for weight and bias.</param>
 /// <param name="Output">The tensor that makes the output.</param>
 /// <param name="InputSuffix">Between an input's name and <c>weight</c> or <c>bias</c>.</param>
-internal sealed record LayoutNames(AttentionLayout Layout, string[] Inputs, string Output, char InputSuffix = '.')
+/// <param name="IsTransposed">Whether weights are (inputs, outputs).</param>
+internal sealed record LayoutNames(AttentionLayout Layout, string[] Inputs, string Output, char InputSuffix = '.', bool IsTransposed = false)
 {
     public static readonly LayoutNames[] All =
     [
-        new(AttentionLayout.InProj, ["in_proj"], "out_proj", '_'),
-        new(AttentionLayout.QkvO, ["q_proj", "k_proj", "v_proj"], "o_proj"),
-        new(AttentionLayout.Wqkvo, ["wq", "wk", "wv"], "wo"),
-        new(AttentionLayout.FusedQkv, ["qkv_proj"], "o_proj"),
-        new(AttentionLayout.QkvDense, ["q_proj", "k_proj", "v_proj"], "dense"),
+        new(AttentionLayout.TorchMultihead, ["in_proj"], "out_proj", '_'),
+        new(AttentionLayout.HuggingFaceLlama, ["q_proj", "k_proj", "v_proj"], "o_proj"),
+        new(AttentionLayout.MetaLlama, ["wq", "wk", "wv"], "wo"),
+        new(AttentionLayout.Phi3, ["qkv_proj"], "o_proj"),
+        new(AttentionLayout.Phi2, ["q_proj", "k_proj", "v_proj"], "dense"),
+        new(AttentionLayout.Gpt2, ["c_attn"], "c_proj", IsTransposed: true),
     ];
 
     public bool IsFused => Inputs.Length == 1;

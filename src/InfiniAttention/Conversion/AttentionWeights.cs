@@ -5,11 +5,11 @@ namespace InfiniAttention;
 
 /// <summary>Takes the weights of other attention blocks into an <see cref="InfiniAttentionModule"/>, and gives them back.</summary>
 /// <remarks>
-/// The layouts understood are those of <see cref="AttentionLayout"/>, each with or without biases and with any number of
+/// The supported layouts are those of <see cref="AttentionLayout"/>, each with or without biases and with any number of
 /// key/value heads. Until the first segment boundary a layer with <see cref="EmptyMemory.LocalOnly"/> then computes what the
 /// block computed, whatever its gate.
 /// </remarks>
-public static class AttentionWeights
+public static partial class AttentionWeights
 {
     private const string Gate = "gate";
 
@@ -46,13 +46,11 @@ public static class AttentionWeights
         var converted = new Dictionary<string, Tensor>();
         foreach (var kind in Kinds(options))
         {
-            var (q, k, v) = names.IsFused
-                ? Split(block[names.Input(0, kind)], options)
-                : (block[names.Input(0, kind)], block[names.Input(1, kind)], block[names.Input(2, kind)]);
+            var (q, k, v) = names.IsFused ? Split(Tensor(names.Input(0, kind)), options) : (Tensor(names.Input(0, kind)), Tensor(names.Input(1, kind)), Tensor(names.Input(2, kind)));
             converted[$"q_proj.{kind}"] = Reorder(q, options, pairing, options.Rotary?.Pairing);
             converted[$"k_proj.{kind}"] = Reorder(k, options, pairing, options.Rotary?.Pairing);
             converted[$"v_proj.{kind}"] = v;
-            converted[$"o_proj.{kind}"] = block[names.OutputTensor(kind)];
+            converted[$"o_proj.{kind}"] = Tensor(names.OutputTensor(kind));
         }
 
         if (block.Holds(Gate))
@@ -67,6 +65,8 @@ public static class AttentionWeights
         }
 
         return names.Layout;
+
+        Tensor Tensor(string name) => names.IsTransposed ? block[name].t() : block[name]; // a vector is its own transpose
     }
 
     /// <summary>The layer's weights in another layout: what <see cref="Load"/> of that layout takes.</summary>
@@ -101,14 +101,15 @@ public static class AttentionWeights
             inputs = names.IsFused ? [cat(inputs, 0)] : inputs;
             for (var i = 0; i < inputs.Length; i++)
             {
-                saved[names.Input(i, kind)] = inputs[i];
+                saved[names.Input(i, kind)] = names.IsTransposed ? inputs[i].t() : inputs[i];
             }
 
-            saved[names.OutputTensor(kind)] = weights[$"o_proj.{kind}"];
+            var output = weights[$"o_proj.{kind}"];
+            saved[names.OutputTensor(kind)] = names.IsTransposed ? output.t() : output;
         }
 
         var before = AttentionBlock.Prefix(prefix);
-        return saved.ToDictionary(entry => before + entry.Key, entry => entry.Value.detach().clone().MoveToOuterDisposeScope());
+        return saved.ToDictionary(entry => before + entry.Key, entry => entry.Value.detach().contiguous().clone().MoveToOuterDisposeScope());
     }
 
     private static string[] Kinds(InfiniAttentionOptions options) => options.Bias ? ["weight", "bias"] : ["weight"];
@@ -127,11 +128,12 @@ public static class AttentionWeights
         var shapes = new Dictionary<string, long[]>();
         for (var i = 0; i < rows.Length; i++)
         {
-            shapes[names.Input(i, "weight")] = [rows[i], options.EmbedDim];
+            shapes[names.Input(i, "weight")] = names.IsTransposed ? [options.EmbedDim, rows[i]] : [rows[i], options.EmbedDim];
             shapes[names.Input(i, "bias")] = [rows[i]];
         }
 
-        shapes[names.OutputTensor("weight")] = [options.EmbedDim, options.NumHeads * options.ValueWidth];
+        var inner = options.NumHeads * options.ValueWidth;
+        shapes[names.OutputTensor("weight")] = names.IsTransposed ? [inner, options.EmbedDim] : [options.EmbedDim, inner];
         shapes[names.OutputTensor("bias")] = [options.EmbedDim];
         return shapes;
     }

@@ -6,12 +6,11 @@ namespace InfiniAttention;
 
 /// <summary>
 /// An Infini-attention layer with the forward and the <c>state_dict</c> of <c>nn.MultiheadAttention</c>, for causal
-/// self-attention: a model changes the type at one declaration and loads its old weights unchanged.
+/// self-attention: a model changes the type at one declaration and loads its old weights with <see cref="AttentionWeights.LoadWithoutGates(nn.Module, IReadOnlyDictionary{string, Tensor})"/>.
 /// </summary>
 /// <remarks>
 /// T tokens, B batch, E width, N segment length. Sequence first: (T, B, E). Parameters are <c>in_proj_weight</c> (3E, E),
-/// <c>in_proj_bias</c>, <c>out_proj.weight</c>, <c>out_proj.bias</c> and <c>attention.gate</c>; whether the last is in
-/// <c>state_dict</c>, <see cref="SavesGate"/> says. Read through a <see cref="SegmentStreamer"/> the layer continues its stream.
+/// <c>in_proj_bias</c>, <c>out_proj.weight</c>, <c>out_proj.bias</c> and <c>attention.gate</c>. Read through a <see cref="SegmentStreamer"/> the layer continues its stream.
 /// </remarks>
 public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor, Tensor?, bool, Tensor?, Tuple<Tensor, Tensor>>
 {
@@ -20,8 +19,6 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     private readonly Linear out_proj;
     private readonly InfiniAttentionModule attention;
     private readonly bool causalWithoutMask;
-    private readonly ScalarType createdType; // the gate's initial value was rounded to it
-    private bool savesGate;
 
     /// <summary>Creates the layer, initialised as <c>nn.MultiheadAttention</c> is. The parameters up to <paramref name="vdim"/> are that module's, but for the segment length.</summary>
     /// <param name="embedded_dim">Width E.</param>
@@ -46,29 +43,47 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         long embedded_dim, long num_heads, long segment_length, double dropout = 0.0, bool bias = true, bool add_bias_kv = false, bool add_zero_attn = false,
         long? kdim = null, long? vdim = null, MemoryUpdate update = MemoryUpdate.Linear, double gateInit = 0.0, bool causalWithoutMask = false,
         Device? device = null, ScalarType? dtype = null)
-        : base(nameof(InfiniMultiheadAttention))
+        : this(
+            new InfiniAttentionOptions
+            {
+                EmbedDim = embedded_dim,
+                NumHeads = num_heads,
+                SegmentLength = segment_length,
+                Dropout = dropout,
+                Bias = bias,
+                Update = update,
+                GateInit = gateInit,
+            },
+            causalWithoutMask, device, dtype)
     {
         Require(!add_bias_kv, "add_bias_kv is true; it must be false, because no token stands for such a key.", nameof(add_bias_kv));
         Require(!add_zero_attn, "add_zero_attn is true; it must be false, because no token stands for such a key.", nameof(add_zero_attn));
         Require(kdim is null || kdim == embedded_dim, $"kdim is {kdim}; it must be embedded_dim ({embedded_dim}), because the layer attends its input to itself.", nameof(kdim));
         Require(vdim is null || vdim == embedded_dim, $"vdim is {vdim}; it must be embedded_dim ({embedded_dim}), because the layer attends its input to itself.", nameof(vdim));
-        var options = new InfiniAttentionOptions
-        {
-            EmbedDim = embedded_dim,
-            NumHeads = num_heads,
-            SegmentLength = segment_length,
-            Dropout = dropout,
-            Bias = bias,
-            Update = update,
-            GateInit = gateInit,
-        };
+    }
+
+    /// <summary>Creates the layer from options.</summary>
+    /// <param name="options">Shape and rules: of one width, with as many key/value heads as query heads, since the weights lie in one (3E, E) tensor.</param>
+    /// <param name="causalWithoutMask">What a call without attn_mask means: refused (false) or causal attention (true).</param>
+    /// <param name="device">The device on which the parameters are created; default: TorchSharp's default device.</param>
+    /// <param name="dtype">float32, float64, bfloat16 or float16; default: TorchSharp's default type.</param>
+    /// <exception cref="ArgumentException">The options do not describe such a layer; the message says what is allowed.</exception>
+    public InfiniMultiheadAttention(InfiniAttentionOptions options, bool causalWithoutMask = false, Device? device = null, ScalarType? dtype = null)
+        : base(nameof(InfiniMultiheadAttention))
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        options.Validate();
+        var width = options.EmbedDim;
+        Require(options.NumHeads * options.KeyWidth == width && options.KeyValueHeads * options.KeyWidth == width && options.KeyValueHeads * options.ValueWidth == width,
+            $"The options have {options.NumHeads} query heads of {options.KeyWidth} and {options.KeyValueHeads} key/value heads of {options.KeyWidth} and {options.ValueWidth}; "
+                + $"queries, keys and values must each be EmbedDim ({width}) wide.", nameof(options));
         attention = new(options, new Projections(x => Project(x, 0), x => Project(x, 1), x => Project(x, 2), x => out_proj!.call(x)), device, dtype);
         this.causalWithoutMask = causalWithoutMask;
-        var type = createdType = attention.Gate.dtype;
-        in_proj_weight = Own(nn.init.xavier_uniform_(empty(3 * embedded_dim, embedded_dim, type, device)));
-        in_proj_bias = bias ? Own(zeros(3 * embedded_dim, type, device)) : null;
-        out_proj = nn.Linear(embedded_dim, embedded_dim, bias, device, type);
-        if (bias)
+        var type = attention.Gate.dtype;
+        in_proj_weight = Own(nn.init.xavier_uniform_(empty(3 * width, width, type, device)));
+        in_proj_bias = options.Bias ? Own(zeros(3 * width, type, device)) : null;
+        out_proj = nn.Linear(width, width, options.Bias, device, type);
+        if (options.Bias)
         {
             nn.init.zeros_(out_proj.bias!);
         }
@@ -83,17 +98,6 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
 
     /// <summary>beta of each head, (H). The memory's share of a head's output is sigmoid(beta).</summary>
     public Parameter Gate => attention.Gate;
-
-    /// <summary>
-    /// Whether <c>state_dict</c> holds the gate. False in a new layer, so that the weights of an <c>nn.MultiheadAttention</c>
-    /// load strictly; true as soon as the gate differs from its initial value, so that no checkpoint leaves a trained gate
-    /// out. Set it to true before such a checkpoint is loaded into a new layer.
-    /// </summary>
-    public bool SavesGate
-    {
-        get => savesGate || IsGateTrained();
-        set => savesGate = value;
-    }
 
     /// <summary>Causal self-attention over a sequence, from an empty memory or continuing the active <see cref="SegmentStreamer"/>'s stream.</summary>
     /// <param name="query">(T, B, E)</param>
@@ -113,7 +117,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     public override Tuple<Tensor, Tensor> forward(Tensor query, Tensor key, Tensor value, Tensor? key_padding_mask, bool need_weights, Tensor? attn_mask)
     {
         CheckSequence(query, key, value);
-        var (tokens, batch) = (query.shape[0], query.shape[1]);
+        var (tokens, batch) = (query.size(0), query.size(1));
         CheckPadding(key_padding_mask, tokens, batch, query.device);
         CheckMask(attn_mask, tokens, batch);
         var slot = StreamSlot.Of(attention);
@@ -132,19 +136,6 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     public new Tuple<Tensor, Tensor> call(Tensor query, Tensor key, Tensor value, Tensor? key_padding_mask = null, bool need_weights = true, Tensor? attn_mask = null) =>
         base.call(query, key, value, key_padding_mask, need_weights, attn_mask);
 
-    /// <inheritdoc/>
-    public override Dictionary<string, Tensor> state_dict(Dictionary<string, Tensor>? destination = null, string? prefix = null)
-    {
-        var state = base.state_dict(destination, prefix);
-        if (!SavesGate)
-        {
-            // The modules around this one have listed all parameters already.
-            state.Remove($"{(string.IsNullOrEmpty(prefix) ? "" : prefix + ".")}{nameof(attention)}.gate");
-        }
-
-        return state;
-    }
-
     /// <summary>q, k or v (part 0, 1 or 2), (B, T, E), from x (B, T, E).</summary>
     private Tensor Project(Tensor x, long part)
     {
@@ -157,10 +148,10 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     private Tensor Weights(Tensor x, Tensor? padding)
     {
         var (q, k) = (Heads(Project(x, 0)), Heads(Project(x, 1)));
-        var visible = SegmentMarks.Causal(x.shape[1], x.shape[1], x.device).view(1, 1, x.shape[1], x.shape[1]);
+        var visible = SegmentMarks.Causal(x.size(1), x.size(1), x.device).view(1, 1, x.size(1), x.size(1));
         if (padding is not null)
         {
-            visible = visible & ~padding.view(padding.shape[0], 1, 1, -1);
+            visible = visible & ~padding.view(padding.size(0), 1, 1, -1);
         }
 
         using Scalar scale = 1 / Math.Sqrt(q.size(-1));
@@ -169,7 +160,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         return scores.masked_fill(hidden, Scalars.MinusInfinity).softmax(-1).masked_fill(~visible, Scalars.Zero).mean([1]).to(x.dtype);
 
         // float32 where the type is half, whose scores overflow at 65504
-        Tensor Heads(Tensor projected) => (x.dtype == ScalarType.Float16 ? projected.to(ScalarType.Float32) : projected).view(projected.shape[0], projected.shape[1], Options.NumHeads, -1).transpose(1, 2); // (B, H, T, K)
+        Tensor Heads(Tensor projected) => (x.dtype == ScalarType.Float16 ? projected.to(ScalarType.Float32) : projected).view(projected.size(0), projected.size(1), Options.NumHeads, -1).transpose(1, 2); // (B, H, T, K)
     }
 
     private static TokenInfo? WithPadding(TokenInfo? info, Tensor? padding)
@@ -180,7 +171,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         }
 
         // The layer checks what it is given; joined, a mask of another shape would already have been stretched.
-        info?.Validate(padding.shape[0], padding.shape[1], padding.device);
+        info?.Validate(padding.size(0), padding.size(1), padding.device);
         return (info ?? new()).WithPadding(info?.KeyPaddingMask is { } mask ? mask.logical_or(padding) : padding);
     }
 
@@ -192,30 +183,19 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         return tensor;
     }
 
-    private bool IsGateTrained()
-    {
-        using var scope = NewDisposeScope();
-        using var noGrad = no_grad();
-        using Scalar beta = Options.GateInit;
-        var initial = full_like(Gate, beta, createdType);
-
-        // A layer that was of half precision for a while has rounded its gate.
-        return !Array.Exists([createdType, ScalarType.BFloat16, ScalarType.Float16], type => (Gate == initial.to(type).to(Gate.dtype)).all().item<bool>());
-    }
-
     private void CheckSequence(Tensor query, Tensor key, Tensor value)
     {
         ArgumentNullException.ThrowIfNull(query);
         Require(ReferenceEquals(query, key) && ReferenceEquals(query, value),
             "key or value is another tensor than query; the layer attends its input to itself: pass the same tensor three times.", nameof(key));
-        Require(query.dim() == 3 && query.shape[2] == Options.EmbedDim && query.shape[0] >= 1 && query.shape[1] >= 1,
+        Require(query.dim() == 3 && query.size(2) == Options.EmbedDim && query.size(0) >= 1 && query.size(1) >= 1,
             $"query has shape {Describe.Shape(query)}; it must be (T, B, E) with at least one token and one row, and E = {Options.EmbedDim}.", nameof(query));
     }
 
     private static void CheckPadding(Tensor? mask, long tokens, long batch, Device device)
     {
         Require(
-            mask is null || (mask.dtype is ScalarType.Bool or ScalarType.Byte && mask.shape.SequenceEqual([batch, tokens]) && Describe.Same(mask.device, device)),
+            mask is null || (mask.dtype is ScalarType.Bool or ScalarType.Byte && Describe.HasShape(mask, batch, tokens) && Describe.Same(mask.device, device)),
             $"key_padding_mask is {mask?.dtype} of shape {(mask is null ? "" : Describe.Shape(mask))} on {mask?.device}; "
                 + $"it must be Bool or Byte of shape (B, T) = ({batch}, {tokens}) on {device}, like query.",
             "key_padding_mask");
@@ -231,7 +211,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
             return;
         }
 
-        Require(mask.shape.SequenceEqual([tokens, tokens]) || mask.shape.SequenceEqual([batch * Options.NumHeads, tokens, tokens]),
+        Require(Describe.HasShape(mask, tokens, tokens) || Describe.HasShape(mask, batch * Options.NumHeads, tokens, tokens),
             $"attn_mask has shape {Describe.Shape(mask)}; it must be (T, T) = ({tokens}, {tokens}) or (B*H, T, T) = ({batch * Options.NumHeads}, {tokens}, {tokens}).", Name);
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
@@ -239,7 +219,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         var isCausal = mask.dtype is ScalarType.Bool or ScalarType.Byte
             ? mask.to(ScalarType.Bool) != visible
             : (visible & (mask == Scalars.Zero)) | (~visible & (mask <= Scalars.Hidden));
-        Require(isCausal.all().item<bool>(), "attn_mask is another mask than the causal one; the layer attends causally inside segments and honours no other.", Name);
+        Require(Describe.AllTrue(isCausal), "attn_mask is another mask than the causal one; the layer attends causally inside segments and honours no other.", Name);
     }
 
     private void CheckWeights(bool isWanted, StreamSlot? slot, long tokens)

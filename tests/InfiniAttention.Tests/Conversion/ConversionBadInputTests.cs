@@ -92,9 +92,9 @@ public class ConversionBadInputTests
                 weights.Clear();
                 (weights["query.weight"], weights["key.weight"]) = (randn(24, 24), randn(12, 24));
             },
-            "'query.weight' (24, 24)", "'key.weight' (12, 24)", "Understood are", "wq.weight wk.weight wv.weight wo.weight", "qkv_proj.weight o_proj.weight",
+            "'query.weight' (24, 24)", "'key.weight' (12, 24)", "Supported layouts", "wq.weight wk.weight wv.weight wo.weight", "qkv_proj.weight o_proj.weight",
             "q_proj.weight k_proj.weight v_proj.weight dense.weight");
-        IsRefused(weights => weights["dense.weight"] = randn(24, 24), "'dense.weight' (24, 24)", "'o_proj.weight' (24, 24)", "Understood are");
+        IsRefused(weights => weights["dense.weight"] = randn(24, 24), "'dense.weight' (24, 24)", "'o_proj.weight' (24, 24)", "Supported layouts");
         IsRefused(weights => weights.Clear(), "nothing there");
         IsRefused(
             weights =>
@@ -122,7 +122,7 @@ public class ConversionBadInputTests
         using var scope = NewDisposeScope();
         var layer = new InfiniAttentionModule(Options);
         Assert.Throws<ArgumentException>("pairing", () => AttentionWeights.Load(layer, Weights(), pairing: RotaryPairing.Halves));
-        Assert.Throws<ArgumentException>("pairing", () => AttentionWeights.Save(layer, AttentionLayout.QkvO, pairing: RotaryPairing.Halves));
+        Assert.Throws<ArgumentException>("pairing", () => AttentionWeights.Save(layer, AttentionLayout.HuggingFaceLlama, pairing: RotaryPairing.Halves));
         Assert.Throws<ArgumentException>("pairing", () => AttentionWeights.Load(layer, Weights(), pairing: (RotaryPairing)7));
         Assert.Throws<ArgumentException>("layout", () => AttentionWeights.Save(layer, (AttentionLayout)7));
     }
@@ -145,7 +145,7 @@ public class ConversionBadInputTests
         using var scope = NewDisposeScope();
         var inner = new InfiniMultiheadAttention(24, 4, 8).modules().OfType<InfiniAttentionModule>().Single();
         Assert.Throws<ArgumentException>("module", () => AttentionWeights.Load(inner, Weights()));
-        Assert.Throws<ArgumentException>("module", () => AttentionWeights.Save(inner, AttentionLayout.QkvO));
+        Assert.Throws<ArgumentException>("module", () => AttentionWeights.Save(inner, AttentionLayout.HuggingFaceLlama));
     }
 
     [Fact]

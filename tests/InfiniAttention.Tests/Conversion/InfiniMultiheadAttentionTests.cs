@@ -60,12 +60,10 @@ public class InfiniMultiheadAttentionTests
         using var scope = NewDisposeScope();
         var (before, after) = (Before(), After());
         var old = before.state_dict();
-        Assert.Equal(old.Keys.Order(), after.state_dict().Keys.Order());
+        Assert.Equal(old.Keys.Append("self_attn.attention.gate").Order(), after.state_dict().Keys.Order());
 
-        var (missing, unexpected) = after.load_state_dict(old);
+        AttentionWeights.LoadWithoutGates(after, old);
 
-        Assert.Empty(missing);
-        Assert.Empty(unexpected);
         var x = randn(Batch, Segment, Width);
         Assert.True(Difference(before.call(x), after.call(x)) < 1e-5);
         Assert.True(Difference(before.call(x.tile([1, 2, 1])), after.call(x.tile([1, 2, 1]))) > 1e-4);
@@ -78,9 +76,9 @@ public class InfiniMultiheadAttentionTests
         var before = new Layers(new MultiheadBlock(Width, Heads), new MultiheadBlock(Width, Heads));
         var after = new Layers(new InfiniMultiheadBlock(Width, Heads), new InfiniMultiheadBlock(Width, Heads));
         Assert.Equal(8, before.state_dict().Count);
-        Assert.Equal(before.state_dict().Keys.Order(), after.state_dict().Keys.Order());
+        Assert.Equal(10, after.state_dict().Count);
 
-        after.load_state_dict(before.state_dict());
+        AttentionWeights.LoadWithoutGates(after, before.state_dict());
 
         var x = randn(Batch, Segment, Width);
         Assert.True(Difference(before.call(x), after.call(x)) < 1e-5);
@@ -96,7 +94,7 @@ public class InfiniMultiheadAttentionTests
         try
         {
             before.save(path);
-            after.load(path);
+            AttentionWeights.LoadWithoutGates(after, path);
         }
         finally
         {
@@ -108,42 +106,79 @@ public class InfiniMultiheadAttentionTests
     }
 
     [Fact]
-    public void A_trained_gate_is_saved_and_a_new_layer_can_expect_it()
+    public void The_gate_is_always_in_a_checkpoint_and_always_loaded_strictly()
     {
         using var scope = NewDisposeScope();
         var trained = After();
-        Assert.False(AttentionOf(trained).SavesGate);
+        Assert.Contains("self_attn.attention.gate", trained.state_dict().Keys);
         using (no_grad())
         {
             AttentionOf(trained).Gate.add_(0.25);
         }
 
-        Assert.True(AttentionOf(trained).SavesGate);
-        var state = trained.state_dict();
-        Assert.Contains("self_attn.attention.gate", state.Keys);
+        var path = Path.GetTempFileName();
+        var (byDictionary, byFile, byCall) = (After(), After(), After());
+        try
+        {
+            trained.save(path);
+            byFile.load(path);
+        }
+        finally
+        {
+            File.Delete(path);
+        }
 
-        // Never lost in silence:
-        var fresh = After();
-        Assert.ThrowsAny<InvalidOperationException>(() => fresh.load_state_dict(state));
-        AttentionOf(fresh).SavesGate = true;
-        fresh.load_state_dict(state);
+        byDictionary.load_state_dict(trained.state_dict());
+        AttentionWeights.LoadWithoutGates(byCall, trained.state_dict());
         var x = randn(Batch, 3 * Segment, Width);
-        Assert.Equal(0, Difference(trained.call(x), fresh.call(x)));
+        Assert.All(new[] { byDictionary, byFile, byCall }, fresh => Assert.Equal(0, Difference(trained.call(x), fresh.call(x))));
+
+        // An average over checkpoints has all of their entries.
+        var average = trained.state_dict().ToDictionary(entry => entry.Key, entry => (entry.Value.detach() + After().state_dict()[entry.Key].detach()) / 2);
+        After().load_state_dict(average);
     }
 
     [Fact]
-    public void A_gate_at_its_initial_value_is_not_trained_whatever_the_value_and_type()
+    public void Weights_that_do_not_fit_a_model_are_named_and_nothing_is_loaded()
     {
         using var scope = NewDisposeScope();
-        foreach (var type in new[] { ScalarType.Float32, ScalarType.Float64, ScalarType.BFloat16 })
+        var (before, after) = (Before(), After());
+        var wrong = before.state_dict().ToDictionary(entry => entry.Key, entry => entry.Value.detach());
+        wrong.Remove("self_attn.out_proj.bias");
+        wrong["self_attn.bias_k"] = zeros(3);
+        var untouched = after.state_dict().ToDictionary(entry => entry.Key, entry => entry.Value.detach().clone());
+        var error = Assert.Throws<ArgumentException>(() => AttentionWeights.LoadWithoutGates(after, wrong));
+        Assert.Contains("'self_attn.out_proj.bias' (8) is missing".Replace("8", $"{Width}", StringComparison.Ordinal), error.Message, StringComparison.Ordinal);
+        Assert.Contains("'self_attn.bias_k' is left over", error.Message, StringComparison.Ordinal);
+        wrong = before.state_dict().ToDictionary(entry => entry.Key, entry => entry.Value.detach());
+        wrong["self_attn.out_proj.bias"] = zeros(3);
+        Assert.Contains("'self_attn.out_proj.bias' has shape (3)", Assert.Throws<ArgumentException>(() => AttentionWeights.LoadWithoutGates(after, wrong)).Message, StringComparison.Ordinal);
+        Assert.All(after.state_dict(), entry => Assert.Equal(0, Difference(untouched[entry.Key], entry.Value)));
+
+        var path = Path.GetTempFileName();
+        try
         {
-            var layer = new InfiniMultiheadAttention(Width, Heads, Segment, gateInit: 0.1, dtype: type);
-            Assert.False(layer.SavesGate);
-            Assert.Equal(4, layer.state_dict().Count);
-            Assert.False(layer.to(ScalarType.Float64).SavesGate);
-            Assert.False(layer.to(ScalarType.BFloat16).SavesGate);
-            Assert.False(layer.to(ScalarType.Float32).SavesGate);
+            nn.Linear(3, 3).save(path);
+            Assert.Contains("'weight' is left over", Assert.Throws<ArgumentException>(() => AttentionWeights.LoadWithoutGates(after, path)).Message, StringComparison.Ordinal);
         }
+        finally
+        {
+            File.Delete(path);
+        }
+
+        Assert.All(after.state_dict(), entry => Assert.Equal(0, Difference(untouched[entry.Key], entry.Value)));
+    }
+
+    [Fact]
+    public void It_is_made_from_options_too()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniMultiheadAttention(new InfiniAttentionOptions { EmbedDim = Width, NumHeads = Heads, SegmentLength = Segment, Update = MemoryUpdate.Delta }, causalWithoutMask: true);
+        Assert.Equal(3, layer.state_dict().Count);
+        var x = randn(2 * Segment, Batch, Width);
+        Assert.Equal(x.shape, layer.call(x, x, x, need_weights: false).Item1.shape);
+        var narrow = new InfiniAttentionOptions { EmbedDim = Width, NumHeads = Heads, SegmentLength = Segment, NumKeyValueHeads = 1 };
+        Assert.Contains($"EmbedDim ({Width})", Assert.Throws<ArgumentException>(() => new InfiniMultiheadAttention(narrow)).Message, StringComparison.Ordinal);
     }
 
     [Fact]

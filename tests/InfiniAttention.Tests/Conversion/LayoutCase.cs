@@ -11,18 +11,19 @@ internal sealed record LayoutCase(string Name, AttentionLayout Layout, Func<Plai
 
     public static IReadOnlyList<LayoutCase> All { get; } =
     [
-        new("nn.MultiheadAttention", AttentionLayout.InProj, () => new MultiheadBlock(48, 4), Shape with { Bias = true }, "self_attn"),
-        new("Meta LLaMA, interleaved", AttentionLayout.Wqkvo, () => new MetaLlamaBlock(48, 4, 2, 500),
+        new("nn.MultiheadAttention", AttentionLayout.TorchMultihead, () => new MultiheadBlock(48, 4), Shape with { Bias = true }, "self_attn"),
+        new("Meta LLaMA, interleaved", AttentionLayout.MetaLlama, () => new MetaLlamaBlock(48, 4, 2, 500),
             Shape with { NumKeyValueHeads = 2, Rotary = new(500, RotaryPairing.Interleaved) }, Pairing: RotaryPairing.Interleaved),
-        new("Meta LLaMA, to halves", AttentionLayout.Wqkvo, () => new MetaLlamaBlock(48, 4, 1, 10000),
+        new("Meta LLaMA, to halves", AttentionLayout.MetaLlama, () => new MetaLlamaBlock(48, 4, 1, 10000),
             Shape with { NumKeyValueHeads = 1, Rotary = new() }, Pairing: RotaryPairing.Interleaved),
-        new("Hugging Face LLaMA", AttentionLayout.QkvO, () => new LlamaBlock(48, 4, 2, 12, 10000, false),
+        new("Hugging Face LLaMA", AttentionLayout.HuggingFaceLlama, () => new LlamaBlock(48, 4, 2, 12, 10000, false),
             Shape with { NumKeyValueHeads = 2, Rotary = new() }),
-        new("Hugging Face LLaMA, biases, wide heads, to interleaved", AttentionLayout.QkvO, () => new LlamaBlock(48, 4, 2, 20, 700, true),
+        new("Hugging Face LLaMA, biases, wide heads, to interleaved", AttentionLayout.HuggingFaceLlama, () => new LlamaBlock(48, 4, 2, 20, 700, true),
             Shape with { NumKeyValueHeads = 2, HeadDim = 20, Bias = true, Rotary = new(700, RotaryPairing.Interleaved) }, Pairing: RotaryPairing.Halves),
-        new("Phi-3", AttentionLayout.FusedQkv, () => new Phi3Block(48, 4, 2), Shape with { NumKeyValueHeads = 2, Rotary = new() }),
-        new("Phi-2", AttentionLayout.QkvDense, () => new Phi2Block(48, 4, 4), Shape with { Bias = true, Rotary = new(Width: 4) }),
-        new("Phi-2, to interleaved", AttentionLayout.QkvDense, () => new Phi2Block(48, 4, 8),
+        new("Phi-3", AttentionLayout.Phi3, () => new Phi3Block(48, 4, 2), Shape with { NumKeyValueHeads = 2, Rotary = new() }),
+        new("Phi-2", AttentionLayout.Phi2, () => new Phi2Block(48, 4, 4), Shape with { Bias = true, Rotary = new(Width: 4) }),
+        new("GPT-2", AttentionLayout.Gpt2, () => new Gpt2Block(48, 4), Shape with { Bias = true }, "attn"),
+        new("Phi-2, to interleaved", AttentionLayout.Phi2, () => new Phi2Block(48, 4, 8),
             Shape with { Bias = true, Rotary = new(Pairing: RotaryPairing.Interleaved, Width: 8) }, Pairing: RotaryPairing.Halves),
     ];
 

@@ -28,17 +28,10 @@ public class ConversionSnippets
 
             #region one declaration, loaded
             var block = new InfiniMultiheadBlock(D, Heads);
-            block.load(path);                        // what the model before saved, strictly
+            AttentionWeights.LoadWithoutGates(block, path); // what the model before saved: all of it, and nothing else
             #endregion
 
             AreTheSame(before, x => block.call(x, null));
-
-            #region the gate in state_dict
-            foreach (var attention in block.modules().OfType<InfiniMultiheadAttention>())
-            {
-                attention.SavesGate = true;          // before a checkpoint with trained gates is loaded into a new model
-            }
-            #endregion
 
             Assert.Contains("self_attn.attention.gate", block.state_dict().Keys);
         }
@@ -57,6 +50,21 @@ public class ConversionSnippets
 
         #region nn.MultiheadAttention after
         var attention = InfiniAttentionModule.From(before, new InfiniAttentionOptions { EmbedDim = 48, NumHeads = 4, SegmentLength = 16 });
+        #endregion
+
+        AreTheSame(block, attention.call);
+    }
+
+    [Fact]
+    public void Gpt2()
+    {
+        using var scope = NewDisposeScope();
+        var block = new Gpt2Block(D, Heads);
+        var stateDict = block.state_dict();
+
+        #region GPT-2 after
+        var attention = new InfiniAttentionModule(new InfiniAttentionOptions { EmbedDim = 48, NumHeads = 4, SegmentLength = 16, Bias = true });
+        AttentionWeights.Load(attention, stateDict, "attn");
         #endregion
 
         AreTheSame(block, attention.call);
@@ -84,7 +92,7 @@ public class ConversionSnippets
         AreTheSame(block, attention.call);
 
         #region back to the old layout
-        var old = AttentionWeights.Save(attention, AttentionLayout.QkvO, "model.layers.0.self_attn");
+        var old = AttentionWeights.Save(attention, AttentionLayout.HuggingFaceLlama, "model.layers.0.self_attn");
         #endregion
 
         Assert.Equal(weights.Keys.Order(), old.Keys.Order());

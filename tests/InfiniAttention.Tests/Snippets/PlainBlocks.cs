@@ -175,3 +175,48 @@ internal sealed class Phi2Block : PlainBlock
         cat([RotateHalves(x.narrow(-1, 0, turned), 10000), x.narrow(-1, turned, x.shape[^1] - turned)], -1);
 }
 #endregion
+
+#region GPT-2 before
+internal sealed class Gpt2Block : PlainBlock
+{
+    private readonly long heads;
+    private readonly Gpt2Attention attn;
+
+    public Gpt2Block(long width, long heads) : base(nameof(Gpt2Block))
+    {
+        (this.heads, attn) = (heads, new(width));
+        RegisterComponents();
+    }
+
+    public override Tensor forward(Tensor x, Tensor? padding)
+    {
+        var qkv = attn.c_attn.call(x).chunk(3, -1);
+        return attn.c_proj.call(Attend(Heads(qkv[0], heads), Heads(qkv[1], heads), Heads(qkv[2], heads), padding));
+    }
+}
+
+/// <summary>As Hugging Face keeps it: both projections are transposed.</summary>
+internal sealed class Gpt2Attention : nn.Module
+{
+    public readonly Conv1D c_attn, c_proj;
+
+    public Gpt2Attention(long width) : base(nameof(Gpt2Attention))
+    {
+        (c_attn, c_proj) = (new(width, 3 * width), new(width, width));
+        RegisterComponents();
+    }
+}
+
+internal sealed class Conv1D : nn.Module<Tensor, Tensor>
+{
+    private readonly Parameter weight, bias; // (inputs, outputs), (outputs)
+
+    public Conv1D(long inputs, long outputs) : base(nameof(Conv1D))
+    {
+        (weight, bias) = (nn.Parameter(0.02 * randn(inputs, outputs)), nn.Parameter(zeros(outputs)));
+        RegisterComponents();
+    }
+
+    public override Tensor forward(Tensor x) => x.matmul(weight) + bias;
+}
+#endregion

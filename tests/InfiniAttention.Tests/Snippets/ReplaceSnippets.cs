@@ -55,7 +55,7 @@ public class ReplaceSnippets
 
         var x = randn(16, 2, 64);
         var (expected, _) = trained.call(x, x, x, null, false, full(16, 16, float.NegativeInfinity).triu(1));
-        Assert.Equal(AttentionLayout.InProj, layout);
+        Assert.Equal(AttentionLayout.TorchMultihead, layout);
         Assert.True(expected.transpose(0, 1).allclose(attention.call(x.transpose(0, 1)), 1e-4, 1e-5));
         attention.Dispose();
         trained.Dispose();

@@ -8,7 +8,7 @@ namespace InfiniAttention;
 public sealed partial class InfiniAttentionModule
 {
     /// <summary>
-    /// A layer with the weights of an <c>nn.MultiheadAttention</c>, on its device and of its type. With
+    /// A layer with the weights of an <c>nn.MultiheadAttention</c>, on its device and of its type, frozen if they are. With
     /// <see cref="EmptyMemory.LocalOnly"/>, and batch-first input, it computes what that module computes under a causal mask,
     /// up to the first segment boundary.
     /// </summary>
@@ -30,6 +30,7 @@ public sealed partial class InfiniAttentionModule
         try
         {
             AttentionWeights.Load(layer, weights);
+            KeepFrozen(attention, layer);
         }
         catch
         {
@@ -39,5 +40,16 @@ public sealed partial class InfiniAttentionModule
 
         layer.train(attention.training);
         return layer;
+    }
+
+    /// <summary>Weights that the module does not train are not trained in the layer.</summary>
+    private static void KeepFrozen(MultiheadAttention attention, InfiniAttentionModule layer)
+    {
+        var trained = attention.named_parameters().ToDictionary(entry => entry.name, entry => entry.parameter.requires_grad);
+        foreach (var (name, parameter) in layer.named_parameters().Where(entry => entry.name != nameof(gate)))
+        {
+            var kind = name[(name.IndexOf('.', StringComparison.Ordinal) + 1)..];
+            parameter.requires_grad_(trained[name.StartsWith("o_proj", StringComparison.Ordinal) ? $"out_proj.{kind}" : $"in_proj_{kind}"]);
+        }
     }
 }
