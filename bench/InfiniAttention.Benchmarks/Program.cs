@@ -9,7 +9,7 @@ using Spectre.Console;
 using TorchSharp;
 
 var device = new Option<string>("--device") { Description = "Where to measure: cpu, cuda or cuda:INDEX.", DefaultValueFactory = _ => "cpu", Recursive = true };
-var root = new RootCommand("Measures InfiniAttention: its targets, how it scales, and suites of benchmarks.") { Targets(), Scaling(), Costs(), Suites(), JobOfItsOwn() };
+var root = new RootCommand("Measures InfiniAttention: its targets, how it scales, and suites of benchmarks.") { Targets(), Memory(), Scaling(), Costs(), Suites(), JobOfItsOwn(), MemoryJobOfItsOwn() };
 root.Add(device);
 if (Console.IsOutputRedirected)
 {
@@ -81,9 +81,46 @@ Command JobOfItsOwn()
     return command;
 }
 
+Command Memory()
+{
+    var calls = new Option<MemoryCall[]>("--calls") { Description = "The calls to measure.", DefaultValueFactory = _ => Enum.GetValues<MemoryCall>(), AllowMultipleArgumentsPerToken = true };
+    var widths = new Option<long[]>("--widths") { Description = "D of the models.", DefaultValueFactory = _ => [256, 64], AllowMultipleArgumentsPerToken = true };
+    var tokens = new Option<long>("--tokens") { Description = "Tokens that Prefill reads; the other calls a quarter of them.", DefaultValueFactory = _ => 4096 * Setting.Kilo };
+    var threads = new Option<int[]>("--threads") { Description = "Threads of libtorch.", DefaultValueFactory = _ => [2, 1], AllowMultipleArgumentsPerToken = true };
+    var output = new Option<string?>("--output") { Description = "The folder of the file and the chart; bench/results if not given." };
+    var command = new Command("memory", "Resident memory by tokens read, each call in a fresh process, for a plain model and one that leaves native memory behind.") { calls, widths, tokens, threads, output };
+    command.SetAction(parsed =>
+    {
+        var longest = parsed.GetValue(tokens);
+        MemoryJob[] jobs =
+        [
+            .. from threadCount in parsed.GetValue(threads)!
+               from width in parsed.GetValue(widths)!
+               from call in parsed.GetValue(calls)!
+               from makesCrumbs in new[] { false, true }
+               where call == MemoryCall.Prefill || threadCount == parsed.GetValue(threads)![0]
+               select new MemoryJob(call, width, makesCrumbs, call == MemoryCall.Prefill ? longest : longest / 4, threadCount),
+        ];
+        MemoryCommand.Run(jobs, parsed.GetValue(output) ?? Machine.ResultsFolder);
+    });
+    return command;
+}
+
+Command MemoryJobOfItsOwn()
+{
+    var call = new Argument<MemoryCall>("call") { Description = "Which." };
+    var width = new Argument<long>("width") { Description = "D." };
+    var makesCrumbs = new Argument<bool>("crumbs") { Description = "Whether the model leaves native memory behind." };
+    var tokens = new Argument<long>("tokens") { Description = "How many." };
+    var threads = new Argument<int>("threads") { Description = "Of libtorch." };
+    var command = new Command(MemoryJob.Command, "Runs one call and prints this process's resident memory as it goes.") { call, width, makesCrumbs, tokens, threads };
+    command.SetAction(parsed => new MemoryJob(parsed.GetValue(call), parsed.GetValue(width), parsed.GetValue(makesCrumbs), parsed.GetValue(tokens), parsed.GetValue(threads)).Run());
+    return command;
+}
+
 Command Suites()
 {
-    // In this process: BenchmarkDotNet's own projects would not know where TorchSharp comes from.
+    // In this process: a project that BenchmarkDotNet generates would lack the step that lets TorchSharp load on an older Linux.
     var configuration = ManualConfig.Create(DefaultConfig.Instance)
         .AddJob(Job.ShortRun.WithToolchain(InProcessEmitToolchain.Instance))
         .AddDiagnoser(MemoryDiagnoser.Default);

@@ -1,7 +1,11 @@
+// Compiled by MSBuild for .NET Standard 2.0, without the nullable annotations of the repository.
+#nullable disable
 using System;
 using System.IO;
 using System.Text;
 using Microsoft.Build.Framework;
+
+namespace InfiniAttention.Build;
 
 /// <summary>
 /// Lets TorchSharp's native library load on a Linux whose libstdc++ is older than GCC 13's (Debian 12, Ubuntu 22.04).
@@ -74,6 +78,11 @@ public sealed class WeakenGlibcxxRequirement : ITask
         try
         {
             var (sections, sectionSize, sectionCount) = (checked((int)BitConverter.ToInt64(elf, 0x28)), BitConverter.ToUInt16(elf, 0x3a), BitConverter.ToUInt16(elf, 0x3c));
+            if (sections < 0 || sections + (sectionCount * sectionSize) > elf.Length)
+            {
+                throw new ArgumentException("The table of sections is cut off.");
+            }
+
             for (var i = 0; i < sectionCount; i++)
             {
                 var section = sections + (i * sectionSize);
@@ -114,6 +123,14 @@ public sealed class WeakenGlibcxxRequirement : ITask
 
         int Offset(int section) => checked((int)BitConverter.ToInt64(elf, section + 24));
 
-        bool HasName(int start) => Encoding.ASCII.GetString(elf, start, Version.Length + 1) == Version + "\0";
+        bool HasName(int start)
+        {
+            if (start < 0 || start >= elf.Length)
+            {
+                throw new ArgumentOutOfRangeException(nameof(start));
+            }
+
+            return start + Version.Length < elf.Length && Encoding.ASCII.GetString(elf, start, Version.Length + 1) == Version + "\0";
+        }
     }
 }

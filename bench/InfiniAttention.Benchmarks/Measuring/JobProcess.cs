@@ -37,16 +37,7 @@ internal static class JobProcess
     /// <summary>Runs the job in a process of its own.</summary>
     public static JobResult Start(Workload workload, long tokens, string device)
     {
-        var (program, first) = Environment.ProcessPath is { } path && Path.GetFileNameWithoutExtension(path) != "dotnet"
-            ? (path, Array.Empty<string>())
-            : ("dotnet", [typeof(JobProcess).Assembly.Location]);
-        var start = new ProcessStartInfo(program, [.. first, Command, workload.ToString(), $"{tokens}", "--device", device]) { RedirectStandardOutput = true };
-
-        // What grows with the age of a process and not with its stream stays out of its peak: garbage, which .NET otherwise lets
-        // grow to the size of the processor's cache, and code that is compiled again.
-        start.Environment["DOTNET_GCgen0size"] = "0x100000";
-        start.Environment["DOTNET_TieredCompilation"] = "0";
-        using var process = Process.Start(start)!;
+        using var process = Begin([Command, workload.ToString(), $"{tokens}", "--device", device]);
         var output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
         if (process.ExitCode != 0)
@@ -56,6 +47,28 @@ internal static class JobProcess
 
         var fields = output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
         return new(double.Parse(fields[0], CultureInfo.InvariantCulture), double.Parse(fields[1], CultureInfo.InvariantCulture));
+    }
+
+    /// <summary>Starts this program with other arguments.</summary>
+    public static Process Begin(string[] arguments)
+    {
+        var (program, first) = Environment.ProcessPath is { } path && Path.GetFileNameWithoutExtension(path) != "dotnet"
+            ? (path, Array.Empty<string>())
+            : ("dotnet", [typeof(JobProcess).Assembly.Location]);
+        var start = new ProcessStartInfo(program, [.. first, .. arguments]) { RedirectStandardOutput = true };
+        ClearSettings(start);
+        return Process.Start(start)!;
+    }
+
+    /// <summary>A user's process: nothing in its environment speaks to the C library's heap, to .NET or to libtorch's threads.</summary>
+    private static void ClearSettings(ProcessStartInfo start)
+    {
+        foreach (var name in start.Environment.Keys.Where(name =>
+            name.StartsWith("MALLOC_", StringComparison.Ordinal) || name.StartsWith("OMP_", StringComparison.Ordinal)
+            || name is "GLIBC_TUNABLES" or "DOTNET_GCgen0size" or "DOTNET_TieredCompilation" or "DOTNET_gcServer").ToArray())
+        {
+            start.Environment.Remove(name);
+        }
     }
 
     /// <summary>In the process of its own: the job, then what it took.</summary>

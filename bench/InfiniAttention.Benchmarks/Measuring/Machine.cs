@@ -5,7 +5,7 @@ using TorchSharp;
 namespace InfiniAttention.Benchmarks;
 
 /// <summary>What a result must say beside its numbers: where, on what and of which commit it was measured.</summary>
-internal static class Machine
+internal static partial class Machine
 {
     /// <summary>Processor, cores and threads in use.</summary>
     public static string Description => $"{Processor}, {Environment.ProcessorCount} cores, {torch.get_num_threads()} threads, {RuntimeInformation.OSDescription}";
@@ -15,6 +15,9 @@ internal static class Machine
 
     /// <summary>The version of TorchSharp.</summary>
     public static string TorchSharp => typeof(torch).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()!.InformationalVersion.Split('+')[0];
+
+    /// <summary>The C library's version; "none" on other systems.</summary>
+    public static string GlibcVersion => OperatingSystem.IsLinux() && NativeLibrary.TryLoad("libc.so.6", out _) ? Marshal.PtrToStringUTF8(GnuGetLibcVersion())! : "none";
 
     public static string Runtime => RuntimeInformation.FrameworkDescription;
 
@@ -29,7 +32,7 @@ internal static class Machine
         $"device: {device}",
         $"libtorch: {LibTorch}",
         $"torchsharp: {TorchSharp}",
-        $"runtime: {Runtime}",
+        $"runtime: {Runtime}, glibc {GlibcVersion}",
         $"commit: {Commit}",
         $"date: {DateTime.UtcNow:yyyy-MM-dd HH:mm} UTC",
     ];
@@ -50,6 +53,9 @@ internal static class Machine
             return Environment.CurrentDirectory;
         }
     }
+
+    [LibraryImport("libc.so.6", EntryPoint = "gnu_get_libc_version")]
+    private static partial nint GnuGetLibcVersion();
 
     private static string Processor =>
         File.Exists("/proc/cpuinfo") && File.ReadLines("/proc/cpuinfo").FirstOrDefault(line => line.StartsWith("model name", StringComparison.Ordinal)) is { } line

@@ -53,7 +53,7 @@ internal static class ScalingCommand
         {
             var lines = Kinds.Where(entry => entry.Trains == trains)
                 .Select(entry => new ChartLine(entry.Name, [.. results.Single(result => result.Workload == entry.Workload).Points.Select(point => ((double)point.Tokens, value(point)))]));
-            File.WriteAllText(path, LineChart.Svg(title, "tokens", unit, [.. lines], provenance));
+            File.WriteAllText(path, LineChart.Svg($"{title} ({unit})", [.. lines], provenance));
             AnsiConsole.MarkupLineInterpolated($"Written to {path}.");
         }
     }

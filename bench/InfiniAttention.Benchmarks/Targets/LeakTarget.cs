@@ -31,7 +31,7 @@ internal static class LeakTarget
             () => WithoutGradients(() => streamer.Forward(x).Dispose()),
             () => WithoutGradients(() => streamer.Prefill(x).Dispose()),
             () => WithoutGradients(() => streamer.Forward(token).Dispose()),
-            () => trainer.Backpropagate(input, target, TinyLanguageModel.Loss),
+            () => trainer.Backpropagate(input, target, TinyLanguageModel.Loss, LossReduction.Sum),
         ];
         return new(new("left", [.. calls.Select(call => Left(call))]), new("calls", [.. calls.Select(_ => 1.0)]), "tensors");
     }

@@ -11,14 +11,14 @@ internal static class StreamTargets
     public static IEnumerable<Target> All(Setting setting)
     {
         var (longest, position) = (setting.Tokens(1024 * Kilo, 128 * Kilo), setting.Tokens(1024 * Kilo, 64 * Kilo));
-        yield return new("stream-time", $"time per token at {longest / Kilo}K tokens over that at 32K, streamed", Bound.AtMost, 1.1, s => TimePerToken(s, longest));
+        yield return new("stream-time", $"time per token at {longest / Kilo}K tokens over that at 32K, streamed", Bound.AtMost, 1.05, s => TimePerToken(s, longest));
         yield return new("stream-memory", $"peak memory at {longest / Kilo}K tokens over that at 64K, streamed", Bound.AtMost, 1.02, s => PeakMemory(s, longest));
         yield return new("step-position", $"one-token steps at position {position / Kilo}K over those at 4K", Bound.AtMost, 1.05, s => StepsByPosition(s, position));
         yield return new("step-allocation", "managed bytes allocated by a one-token step over those with a key/value cache, D 256, N 128", Bound.None, 0, s => StepAllocation(s, LayerShape.Short));
         foreach (var shape in new[] { LayerShape.Long, LayerShape.Short })
         {
             var what = $"D {shape.Width}, N {shape.SegmentLength}";
-            yield return new($"step-cache-n{shape.SegmentLength}", $"one-token step over that with a key/value cache of N tokens, {what}", Bound.AtMost, 1.5, s => StepsOverCache(s, shape, true));
+            yield return new($"step-cache-n{shape.SegmentLength}", $"one-token step over that with a key/value cache of N tokens, {what}", Bound.AtMost, 1.1, s => StepsOverCache(s, shape, true));
             yield return new($"step-filling-n{shape.SegmentLength}", $"one-token step over that with a cache that fills up alongside, {what}", Bound.None, 0, s => StepsOverCache(s, shape, false));
         }
     }
