@@ -85,8 +85,8 @@ public sealed class InfiniTransformer : nn.Module<Tensor, Tensor>
         public override Tensor forward(Tensor x)
         {
             using var scope = NewDisposeScope();
-            x = x + attention.call(attention_norm.call(x));
-            x = x + down.call(nn.functional.gelu(up.call(mlp_norm.call(x))));
+            x = x.add(attention.call(attention_norm.call(x)), Numbers.One);
+            x = x.add(down.call(nn.functional.gelu(up.call(mlp_norm.call(x)))), Numbers.One);
             return x.MoveToOuterDisposeScope();
         }
 
@@ -130,7 +130,7 @@ public sealed class RootMeanSquareNorm : nn.Module<Tensor, Tensor>
     public override Tensor forward(Tensor x)
     {
         using var scope = NewDisposeScope();
-        var scale = rsqrt((x * x).mean([-1], keepdim: true).add_(Epsilon));
+        var scale = rsqrt((x * x).mean([-1], keepdim: true).add_(Epsilon, Numbers.One));
         return (x * scale * weight).MoveToOuterDisposeScope();
     }
 }

@@ -78,9 +78,9 @@ public sealed class LlamaLayer : nn.Module<Tensor, Tensor>
     public override Tensor forward(Tensor x)
     {
         using var scope = NewDisposeScope();
-        x = x + self_attn.call(input_layernorm.call(x));
+        x = x.add(self_attn.call(input_layernorm.call(x)), Numbers.One);
         var y = post_attention_layernorm.call(x);
-        x = x + down_proj.call(nn.functional.silu(gate_proj.call(y)) * up_proj.call(y));
+        x = x.add(down_proj.call(nn.functional.silu(gate_proj.call(y)) * up_proj.call(y)), Numbers.One);
         return x.MoveToOuterDisposeScope();
     }
 
@@ -146,7 +146,7 @@ public sealed class LlamaAttention : nn.Module<Tensor, Tensor>
         Tensor Rotate(Tensor heads)
         {
             var half = options.HeadWidth / 2;
-            return heads * cos + cat([-heads.narrow(-1, half, half), heads.narrow(-1, 0, half)], -1) * sin;
+            return (heads * cos).add(cat([-heads.narrow(-1, half, half), heads.narrow(-1, 0, half)], -1) * sin, Numbers.One);
         }
     }
 }

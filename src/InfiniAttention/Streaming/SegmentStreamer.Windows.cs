@@ -6,9 +6,6 @@ namespace InfiniAttention;
 /// <content>How a call goes through the model, window by window.</content>
 public sealed partial class SegmentStreamer
 {
-    /// <summary>From how many tokens on a window ends with a collection: a model of the user's may leave native memory behind in every call.</summary>
-    private const long CollectedWindow = 64;
-
     private SegmentObserver? Observer => SegmentWritten is not { } told ? null : (layer, tokens, memory, position) =>
     {
         var name = states.Layers.First(entry => entry.Layer == layer).Name;
@@ -18,43 +15,20 @@ public sealed partial class SegmentStreamer
         }
     };
 
-    /// <summary>One call of the model, which must take every layer past all tokens of the input.</summary>
-    internal Tensor RunModel(Tensor input, TokenInfo? info, bool isObserved = true)
+    /// <summary>One call of the model on a part of the input, which must take every layer past all tokens of it.</summary>
+    internal Tensor RunWindow(Tensor input, TokenInfo? info, (long Start, long Length) window, bool isObserved = true)
     {
-        Tensor output;
-        using (new Activation(states, info, isObserved ? Observer : null, isCall: true))
-        {
-            output = ((nn.Module<Tensor, Tensor>)model).call(input);
-            states.CommitCall(input.size(1));
-        }
-
-        if (output.dim() < 2 || output.size(1) != input.size(1))
-        {
-            throw new InvalidOperationException($"The model made an output of shape {Describe.Shape(output)} from {input.size(1)} tokens; a stream needs one output a token, (B, T, …).");
-        }
-
-        if (input.size(1) >= CollectedWindow)
-        {
-            // A young collection frees the crumbs between this window's blocks before the next window's pin the heap behind them.
-            GC.Collect(0, GCCollectionMode.Forced, blocking: true);
-        }
-
-        return output;
+        using var collection = new WindowCollection(window.Length);
+        using var activation = new Activation(states, info?.Narrow(window.Start, window.Length), isObserved ? Observer : null, isCall: true);
+        var part = input.narrow(1, window.Start, window.Length);
+        var output = ((nn.Module<Tensor, Tensor>)model).call(part);
+        states.CommitCall(window.Length);
+        return output.dim() >= 2 && output.size(1) == window.Length ? output : throw new InvalidOperationException(
+            $"The model made an output of shape {Describe.Shape(output)} from {window.Length} tokens; a stream needs one output a token, (B, T, …).");
     }
 
     /// <summary>How many tokens go through the model next: windows end at multiples of their length.</summary>
     internal long NextWindow(long remaining) => Math.Min(remaining, windowTokens - (Position % windowTokens));
-
-    private Tensor RunWindow(Tensor input, TokenInfo? info, long start, long length)
-    {
-        if (length == input.size(1))
-        {
-            return RunModel(input, info);
-        }
-
-        using var window = input.narrow(1, start, length);
-        return RunModel(window, info?.Narrow(start, length));
-    }
 
     private IEnumerable<Tensor> Windows(Tensor input, TokenInfo? info, IProgress<long>? progress, (bool Gradients, bool Inference) mode, CancellationToken cancellationToken)
     {
@@ -73,7 +47,7 @@ public sealed partial class SegmentStreamer
             using var gradients = enable_grad(mode.Gradients);
             using var transaction = states.Begin();
             using var scope = NewDisposeScope();
-            var output = RunWindow(input, info, start, length);
+            var output = RunWindow(input, info, (start, length));
             progress?.Report(start + length);
             transaction.Complete();
             return output.MoveToOuterDisposeScope();

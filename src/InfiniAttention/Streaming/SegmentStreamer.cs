@@ -101,7 +101,7 @@ public sealed partial class SegmentStreamer : IDisposable
         for (long start = 0, length; start < tokens; start += length)
         {
             length = NextWindow(tokens - start);
-            windows.Add(RunWindow(input, info, start, length));
+            windows.Add(RunWindow(input, info, (start, length)));
         }
 
         transaction.Complete();
@@ -130,7 +130,7 @@ public sealed partial class SegmentStreamer : IDisposable
             cancellationToken.ThrowIfCancellationRequested();
             length = NextWindow(tokens - start);
             using var window = NewDisposeScope();
-            last.Add(RunWindow(input, info, start, length), start);
+            last.Add(RunWindow(input, info, (start, length)), start);
             progress?.Report(start + length);
         }
 

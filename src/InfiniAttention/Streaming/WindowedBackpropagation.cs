@@ -68,7 +68,7 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
             if (w + 1 < boundaries.Windows.Count)
             {
                 using var scope = NewDisposeScope();
-                streamer.RunModel(Part(input, start, length), info?.Narrow(start, length), isObserved: false);
+                streamer.RunWindow(Copy(input, start, length), info?.Narrow(start, length), (0, length), isObserved: false);
                 Progress?.Report((start + length) / 2);
             }
         }
@@ -90,7 +90,7 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
             streamer.States.Set(first.Share());
             boundaries.RestoreRandom(w);
 
-            var output = streamer.RunModel(Part(input, start, length), info?.Narrow(start, length), isObserved: false);
+            var output = streamer.RunWindow(Copy(input, start, length), info?.Narrow(start, length), (0, length), isObserved: false);
             var share = losses.Of(output, start);
             total += Describe.Number(share);
             if (w == boundaries.Windows.Count - 1)
@@ -109,7 +109,7 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
     }
 
     /// <summary>A window of the input, as a copy: a model that changes its input in place must find it unchanged in the second pass.</summary>
-    private static Tensor Part(Tensor input, long start, long length)
+    private static Tensor Copy(Tensor input, long start, long length)
     {
         using var part = input.narrow(1, start, length);
         return part.clone();

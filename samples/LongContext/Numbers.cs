@@ -1,0 +1,12 @@
+using TorchSharp;
+
+namespace LongContext;
+
+/// <summary>
+/// Numbers that operators are called with, made once. <c>a + b</c> makes a scalar inside TorchSharp that nothing keeps alive: a garbage
+/// collection on another thread can free it during the call.
+/// </summary>
+internal static class Numbers
+{
+    public static readonly Scalar One = 1.0;
+}
