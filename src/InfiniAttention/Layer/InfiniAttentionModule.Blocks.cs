@@ -18,7 +18,8 @@ public sealed partial class InfiniAttentionModule
         var blocks = Block.Cut(before?.Position ?? 0, x.size(1), Options.SegmentLength, BlockSize.Segments(Options, x));
         var inputs = Inputs(x, blocks);
         var outputs = new BlockOutputs(x.size(1));
-        var state = before?.Share() ?? MemoryState.Empty(Options, x);
+        var state = before?.Share()
+            ?? MemoryState.Empty([x.size(0), Options.KeyValueHeads, Options.KeyWidth, Options.ValueWidth], MemoryState.TypeFor(x.dtype), x.device);
         var isReturned = false;
         try
         {

@@ -1,15 +1,5 @@
 namespace InfiniAttention;
 
-/// <summary>What a row outputs while nothing is in its memory.</summary>
-public enum EmptyMemory
-{
-    /// <summary>The local attention, ungated: a converted model is unchanged up to its first segment boundary.</summary>
-    LocalOnly,
-
-    /// <summary>The gated mixture with a memory read-out of 0.</summary>
-    Gated,
-}
-
 /// <summary>Which elements of a head form the pairs that a rotary embedding turns.</summary>
 public enum RotaryPairing
 {

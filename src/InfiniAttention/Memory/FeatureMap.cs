@@ -5,12 +5,6 @@ namespace InfiniAttention;
 /// <summary>sigma(x) = ELU(x) + 1, the feature map of the memory's keys and queries.</summary>
 internal static class FeatureMap
 {
-    /// <summary>Lower limit of the exponent in float32.</summary>
-    public const float FloorFloat32 = -16;
-
-    /// <summary>Lower limit of the exponent in float64.</summary>
-    public const double FloorFloat64 = -80;
-
     /// <summary>sigma, computed as max(x, 0) + exp(min(x, 0)), which keeps its relative precision where ELU + 1 cancels.</summary>
     /// <remarks>
     /// The exponent's lower limit keeps it so far above 0 that a denominator sigma(q) z is 0 only for a memory to which nothing was
@@ -22,7 +16,7 @@ internal static class FeatureMap
         using var scope = NewDisposeScope();
         var recorded = is_grad_enabled() && x.requires_grad ? x.elu(Scalars.One, Scalars.One, Scalars.One) : null;
         using var unrecorded = no_grad();
-        var exponential = x.clamp(x.dtype == ScalarType.Float64 ? Scalars.FloorFloat64 : Scalars.FloorFloat32, Scalars.Zero).exp_();
+        var exponential = x.clamp(x.dtype == ScalarType.Float64 ? Scalars.FeatureFloor64 : Scalars.FeatureFloor32, Scalars.Zero).exp_();
         var positive = recorded?.clamp_min_(Scalars.Zero) ?? x.clamp_min(Scalars.Zero);
         return positive.add_(exponential, Scalars.One).MoveToOuterDisposeScope();
     }

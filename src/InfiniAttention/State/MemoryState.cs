@@ -56,14 +56,9 @@ public sealed class MemoryState : IDisposable
 
     internal IEnumerable<Tensor> Tensors => open is null ? matrix.Tensors : [.. matrix.Tensors, .. open.Tensors];
 
-    /// <summary>A memory to which nothing was written, for rows like those of x (B, T, D).</summary>
-    internal static MemoryState Empty(InfiniAttentionOptions options, Tensor x)
-    {
-        var (batch, type) = (x.size(0), TypeFor(x.dtype));
-        return new(new MemoryMatrix(
-            zeros([batch, options.KeyValueHeads, options.KeyWidth, options.ValueWidth], type, x.device),
-            zeros([batch, options.KeyValueHeads, options.KeyWidth], type, x.device)), null, 0);
-    }
+    /// <summary>A memory of shape (B, G, K, V) to which nothing was written.</summary>
+    internal static MemoryState Empty(long[] shape, ScalarType type, Device device) =>
+        new(new MemoryMatrix(zeros(shape, type, device), zeros(shape[..3], type, device)), null, 0);
 
     /// <summary>The same state for a further owner.</summary>
     internal MemoryState Share()

@@ -27,7 +27,7 @@ internal static class HostVector
     public static Span<Vector<T>> Of<T>(Tensor tensor)
         where T : unmanaged => MemoryMarshal.Cast<byte, Vector<T>>(tensor.bytes);
 
-    /// <summary>sigma(x) = max(x, 0) + exp(min(x, 0)): <see cref="FeatureMap.Apply"/>.</summary>
+    /// <summary>The memory's feature map: sigma(x) = max(x, 0) + exp(min(x, 0)).</summary>
     public static Vector<T> Sigma<T>(Vector<T> x)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
@@ -35,11 +35,11 @@ internal static class HostVector
         if (typeof(T) == typeof(double))
         {
             var wide = x.As<T, double>();
-            return (Vector.Max(wide, Vector<double>.Zero) + Vector.Exp(Vector.Clamp(wide, new Vector<double>(FeatureMap.FloorFloat64), Vector<double>.Zero))).As<double, T>();
+            return (Vector.Max(wide, Vector<double>.Zero) + Vector.Exp(Vector.Clamp(wide, new Vector<double>(Scalars.LowestExponent64), Vector<double>.Zero))).As<double, T>();
         }
 
         var narrow = x.As<T, float>();
-        return (Vector.Max(narrow, Vector<float>.Zero) + Vector.Exp(Vector.Clamp(narrow, new Vector<float>(FeatureMap.FloorFloat32), Vector<float>.Zero))).As<float, T>();
+        return (Vector.Max(narrow, Vector<float>.Zero) + Vector.Exp(Vector.Clamp(narrow, new Vector<float>(Scalars.LowestExponent32), Vector<float>.Zero))).As<float, T>();
 #else
         throw new PlatformNotSupportedException("There is no vector exponential before .NET 9.");
 #endif

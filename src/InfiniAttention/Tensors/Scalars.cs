@@ -20,9 +20,15 @@ internal static class Scalars
     /// <summary>From which number down an additive mask hides a key.</summary>
     public static readonly Scalar Hidden = -10000.0;
 
-    /// <summary>Lower limits of the feature map's exponent.</summary>
-    public static readonly Scalar FloorFloat32 = FeatureMap.FloorFloat32;
+    /// <summary>Lower limit of the feature map's exponent in float32.</summary>
+    public const float LowestExponent32 = -16;
 
-    /// <inheritdoc cref="FloorFloat32"/>
-    public static readonly Scalar FloorFloat64 = FeatureMap.FloorFloat64;
+    /// <summary>The same in float64.</summary>
+    public const double LowestExponent64 = -80;
+
+    /// <summary><see cref="LowestExponent32"/></summary>
+    public static readonly Scalar FeatureFloor32 = LowestExponent32;
+
+    /// <summary><see cref="LowestExponent64"/></summary>
+    public static readonly Scalar FeatureFloor64 = LowestExponent64;
 }

@@ -50,7 +50,7 @@ public class ReplaceSnippets
         #region take over
         var options = new InfiniAttentionOptions { EmbedDim = 64, NumHeads = 4, SegmentLength = 16 };
         var attention = InfiniAttentionModule.From(trained, options);                  // nn.MultiheadAttention
-        var layout = AttentionWeights.Load(attention, trained.state_dict());           // or any of five layouts, by their names
+        var layout = AttentionWeights.Load(attention, trained.state_dict());           // or any of six layouts, by their names
         #endregion
 
         var x = randn(16, 2, 64);

@@ -1,4 +1,5 @@
 using TorchSharp;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests.Snippets;
@@ -209,4 +210,35 @@ public sealed class StreamingSnippets : IDisposable
             return head.call(x.gather(1, (lengths - 1).view(-1, 1, 1).expand(-1, 1, x.shape[2])).squeeze(1));
         }
     }
+
+    [Fact]
+    public void Learned_positions()
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        var model = new LearnedPositions();
+        var tokens = LanguageModel.Tokens(1, 30);
+        using var streamer = new SegmentStreamer(model) { WindowTokens = 8 };
+        var pieces = cat([streamer.Forward(tokens.narrow(1, 0, 11)), streamer.Forward(tokens.narrow(1, 11, 19))], 1);
+        Assert.True(model.call(tokens).allclose(pieces, 1e-4, 1e-5));
+    }
+
+    #region learned positions
+    private sealed class LearnedPositions : nn.Module<Tensor, Tensor>
+    {
+        private readonly Embedding words = nn.Embedding(256, 16);
+        private readonly Embedding positions = nn.Embedding(1024, 16);
+        private readonly InfiniAttentionModule attention = new(new() { EmbedDim = 16, NumHeads = 2, SegmentLength = 8 });
+
+        public LearnedPositions()
+            : base(nameof(LearnedPositions)) => RegisterComponents();
+
+        public override Tensor forward(Tensor tokens)
+        {
+            var first = SegmentStreamer.Current?.Position ?? 0;               // of the call's first token
+            var places = arange(first, first + tokens.size(1), int64);
+            return attention.call(words.call(tokens) + positions.call(places));
+        }
+    }
+    #endregion
 }

@@ -35,11 +35,11 @@ internal static class HostRetrieval
         var mixed = local.contiguous();
         if (mixed.dtype == ScalarType.Float64)
         {
-            Mix<double>(q, memory, beta, emptyMemory, mixed, FeatureMap.FloorFloat64);
+            Mix<double>(q, memory, beta, emptyMemory, mixed, Scalars.LowestExponent64);
         }
         else
         {
-            Mix<float>(q, memory, beta, emptyMemory, mixed, FeatureMap.FloorFloat32);
+            Mix<float>(q, memory, beta, emptyMemory, mixed, Scalars.LowestExponent32);
         }
 
         return mixed;
