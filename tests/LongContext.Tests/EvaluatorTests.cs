@@ -96,7 +96,7 @@ public class EvaluatorTests
         var lines = report.ToCsv().Trim().Split('\n');
         Assert.Equal("haystack,rule,tokens,position,trials,right,accuracy_percent,right_digits_percent,tokens_per_second,peak_memory_bytes,seed", lines[0].Trim());
         Assert.Equal(12, lines.Length - 1);
-        Assert.StartsWith("\"periodic\",linear,512,start,2,", lines[1]);
+        Assert.StartsWith("periodic,linear,512,start,2,", lines[1]);
 
         var texts = XDocument.Parse(report.ToSvg()).Descendants().Where(element => element.Name.LocalName == "text").Select(element => element.Value).ToList();
         Assert.Contains("delta, middle", texts);

@@ -67,7 +67,7 @@ public sealed record AdaptReport
     }
 
     /// <summary>The memory's share of every head, before and after.</summary>
-    public string GatesSvg() => new SvgHeatMap
+    public string GatesSvg() => new HeatMap
     {
         Title = "The memory's share of each head",
         Subtitle = "sigmoid(beta) after the conversion and after the continuation",
@@ -83,14 +83,14 @@ public sealed record AdaptReport
         var count = SegmentsOf(After[0].Layer).Count;
         var shown = Enumerable.Range(0, int.MaxValue).Select(power => (1 << power) - 1).TakeWhile(segment => segment < count).ToArray();
         var heads = (int)Settings.Model.KeyValueHeads;
-        return new SvgHeatMap
+        return new HeatMap
         {
             Title = "Retrieval error of a segment's own keys",
             Subtitle = "|retrieved - written| / |written|, after the segment was written; 0 is exact",
             Columns = [.. shown.Select(segment => $"segment {segment + 1}")],
             Rows = [.. After.SelectMany((_, layer) => Enumerable.Range(1, heads).Select(head => $"layer {layer + 1}, key head {head}"))],
             Value = (row, column) => SegmentsOf(After[row / heads].Layer)[shown[column]].RetrievalErrors[row % heads],
-            Range = (1, 0),
+            IsLargeGood = false,
             Format = "0.00",
         }.ToSvg();
     }

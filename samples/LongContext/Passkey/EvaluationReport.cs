@@ -1,9 +1,25 @@
 using System.Globalization;
-using System.Text;
+using CsvHelper;
+using CsvHelper.Configuration;
+using CsvHelper.Configuration.Attributes;
 using InfiniAttention;
 using Spectre.Console;
 
 namespace LongContext.Passkey;
+
+/// <summary>A line of the file of results.</summary>
+public sealed record EvaluationLine(
+    [property: Name("haystack")] string Haystack,
+    [property: Name("rule")] string Rule,
+    [property: Name("tokens")] long Tokens,
+    [property: Name("position")] string Position,
+    [property: Name("trials")] int Trials,
+    [property: Name("right")] int Right,
+    [property: Name("accuracy_percent")] double AccuracyPercent,
+    [property: Name("right_digits_percent")] double RightDigitsPercent,
+    [property: Name("tokens_per_second")] double TokensPerSecond,
+    [property: Name("peak_memory_bytes")] long PeakMemoryBytes,
+    [property: Name("seed")] long Seed);
 
 /// <summary>What an <see cref="Evaluator"/> measured, as a table like the paper's, as CSV and as a chart.</summary>
 public sealed class EvaluationReport(Evaluator evaluator)
@@ -36,7 +52,10 @@ public sealed class EvaluationReport(Evaluator evaluator)
     /// <summary>A line for each rule, length and position.</summary>
     public string ToCsv()
     {
-        var csv = new StringBuilder("haystack,rule,tokens,position,trials,right,accuracy_percent,right_digits_percent,tokens_per_second,peak_memory_bytes,seed\n");
+        using var text = new StringWriter(CultureInfo.InvariantCulture) { NewLine = "\n" };
+        using var csv = new CsvWriter(text, new CsvConfiguration(CultureInfo.InvariantCulture) { NewLine = "\n" });
+        csv.WriteHeader<EvaluationLine>();
+        csv.NextRecord();
         foreach (var cost in evaluator.Costs)
         {
             foreach (var (rule, position) in Rows())
@@ -44,26 +63,30 @@ public sealed class EvaluationReport(Evaluator evaluator)
                 var trials = Cell(rule, cost.Length, position);
                 if (trials.Count == 0)
                     continue;
-                csv.AppendLine(CultureInfo.InvariantCulture,
-                    $"\"{settings.Haystack.Name.Replace("\"", "\"\"")}\",{Name(rule)},{cost.Length},{Name(position)},{trials.Count},{trials.Count(trial => trial.Right)},"
-                    + $"{100 * Accuracy(trials):0.##},{100 * trials.Average(RightDigits):0.##},{cost.TokensPerSecond:0},{cost.PeakMemory},{settings.Seed}");
+                csv.WriteRecord(new EvaluationLine(
+                    settings.Haystack.Name, Name(rule), cost.Length, Name(position), trials.Count, trials.Count(trial => trial.Right),
+                    Math.Round(100 * Accuracy(trials), 2), Math.Round(100 * trials.Average(RightDigits), 2),
+                    Math.Round(cost.TokensPerSecond), cost.PeakMemory, settings.Seed));
+                csv.NextRecord();
             }
         }
-        return csv.ToString();
+        csv.Flush();
+        return text.ToString();
     }
 
     public string ToSvg()
     {
         var rows = Rows().ToList();
         var lengths = evaluator.Costs.Select(cost => cost.Length).ToList();
-        return new SvgHeatMap
+        return new HeatMap
         {
             Title = "Keys found, %",
-            Subtitle = $"{settings.Trials} trials a cell · haystack: {settings.Haystack.Name}",
+            Subtitle = $"{settings.Trials} {(settings.Trials == 1 ? "trial" : "trials")} a cell · haystack: {settings.Haystack.Name}",
             Columns = [.. lengths.Select(TokenCount.Format)],
             Rows = [.. rows.Select(row => $"{Name(row.Rule)}, {Name(row.Position)}")],
             Value = (row, column) => Cell(rows[row].Rule, lengths[column], rows[row].Position) is { Count: > 0 } trials ? 100 * Accuracy(trials) : null,
             Range = (0, 100),
+            IsLargeGood = true,
         }.ToSvg();
     }
 
