@@ -13,6 +13,10 @@ dotnet build InfiniAttention.sln -c Release -v q --nologo
 # One project after the other: each uses both cores.
 dotnet test InfiniAttention.sln -c Release --no-build --nologo -m:1 --logger trx --results-directory "$results" "$@" || status=$?
 
+# With --collect "XPlat Code Coverage": how much of the library the tests ran.
+coverage=$(find "$results" -name coverage.cobertura.xml -exec sed -nE 's/.*<package name="InfiniAttention" line-rate="([0-9.]+)".*/\1/p' {} + | sort -n | tail -n 1)
+[[ -z $coverage ]] || awk -v rate="$coverage" 'BEGIN { printf "line coverage of src: %.1f %%\n", 100 * rate }'
+
 total() { local sum=0 n; for n in $(sed -nE "s/.*<Counters (.* )?$1=\"([0-9]+)\".*/\2/p" "$results"/*.trx 2>/dev/null); do (( sum += n, 1 )) || true; done; echo $sum; }
 passed=$(total passed) executed=$(total executed) all=$(total total)
 failed=$(( executed - passed )) skipped=$(( all - executed ))

@@ -9,7 +9,10 @@ public static class AtomicFile
     public static void Check(string path)
     {
         if (Directory.Exists(path))
+        {
             throw new InputException($"'{path}' is a folder: give the name of a file.");
+        }
+
         try
         {
             Create(path, FileOptions.DeleteOnClose).Dispose();

@@ -22,7 +22,10 @@ public static class Cli
             ProcessTerminationTimeout = TimeSpan.FromMinutes(1), // after Ctrl-C, to end a window or a step and to write what there is
         };
         if (Console.IsOutputRedirected)
+        {
             AnsiConsole.Profile.Width = LogWidth;
+        }
+
         try
         {
             return await root.Parse(arguments).InvokeAsync(configuration);

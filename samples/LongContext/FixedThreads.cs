@@ -35,6 +35,8 @@ public sealed class FixedThreads : TaskScheduler, IDisposable
     private void Work()
     {
         foreach (var task in tasks.GetConsumingEnumerable())
+        {
             TryExecuteTask(task);
+        }
     }
 }

@@ -53,7 +53,10 @@ public sealed class InfiniTransformer : nn.Module<Tensor, Tensor>
         using var scope = NewDisposeScope();
         var x = embedding.call(tokens); // (B, T, D)
         foreach (var block in blocks)
+        {
             x = block.call(x);
+        }
+
         return head.call(norm.call(x)).MoveToOuterDisposeScope();
     }
 
@@ -96,7 +99,10 @@ public sealed class InfiniTransformer : nn.Module<Tensor, Tensor>
             foreach (var (name, weight) in attention.named_parameters())
             {
                 if (name.StartsWith("gate", StringComparison.Ordinal))
+                {
                     continue;
+                }
+
                 var residual = name.StartsWith("o_proj", StringComparison.Ordinal);
                 nn.init.normal_(weight, 0, Deviation(weight, residual ? 2 * layers : 1));
             }

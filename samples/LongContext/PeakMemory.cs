@@ -12,7 +12,10 @@ public static class PeakMemory
     {
         GC.Collect();
         if (!File.Exists(ClearReferences))
+        {
             return;
+        }
+
         try
         {
             File.WriteAllText(ClearReferences, "5"); // proc(5): resets the peak resident set size

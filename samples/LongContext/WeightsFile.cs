@@ -4,7 +4,6 @@ using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using InfiniAttention;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace LongContext;
@@ -49,7 +48,10 @@ public static class WeightsFile
     public static (InfiniTransformer Model, IReadOnlyDictionary<string, string> Notes) Load(string path)
     {
         if (!File.Exists(path))
+        {
             throw new InputException($"There is no weights file '{path}'.");
+        }
+
         var (header, data) = Parse(File.ReadAllBytes(path), path);
         var model = Read(path, () => new InfiniTransformer(ReadOptions(header)));
         try
@@ -75,7 +77,10 @@ public static class WeightsFile
     {
         var length = file.Length < 8 ? -1 : BinaryPrimitives.ReadInt64LittleEndian(file);
         if (length is < 2 or > LargestHeader || length > file.Length - 8)
+        {
             throw Foreign(path, "it is no safetensors file");
+        }
+
         var header = Read(path, () => JsonNode.Parse(file.AsSpan(8, (int)length))?.AsObject() ?? throw new JsonException("its header is empty"));
         return Read(path, () => Notes(header).GetValueOrDefault("format")) == Format
             ? (header, file.AsMemory(8 + (int)length))
@@ -108,10 +113,16 @@ public static class WeightsFile
             var entry = header[name] ?? throw Foreign(path, $"'{name}' is missing");
             var shape = entry["shape"]?.AsArray().Select(size => size?.GetValue<long>() ?? -1).ToArray() ?? [];
             if (entry["dtype"]?.GetValue<string>() != "F32" || !shape.SequenceEqual(weight.shape))
+            {
                 throw Foreign(path, $"'{name}' is not a float32 tensor of shape ({string.Join(", ", weight.shape)})");
+            }
+
             var offsets = entry["data_offsets"]?.AsArray().Select(offset => offset?.GetValue<int>() ?? -1).ToArray();
             if (offsets is not [>= 0 and var begin, var end] || end > data.Length || end - begin != weight.numel() * sizeof(float))
+            {
                 throw Foreign(path, $"the data of '{name}' is not whole");
+            }
+
             weight.copy_(tensor(MemoryMarshal.Cast<byte, float>(data.Span[begin..end]).ToArray(), shape));
         }
         return true;
@@ -130,7 +141,10 @@ public static class WeightsFile
             ["update"] = options.Update.ToString(),
         };
         foreach (var (name, note) in notes ?? new Dictionary<string, string>())
+        {
             metadata[name] = note;
+        }
+
         return metadata;
     }
 

@@ -1,6 +1,5 @@
 using InfiniAttention;
 using LongContext.Adapt;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace LongContext.Tests;
@@ -69,7 +68,10 @@ public sealed class AdaptTests
         using var cancellation = new CancellationTokenSource();
         var model = new LlamaDecoder(Settings.Model);
         for (var layer = 0; layer < Settings.Model.Layers; layer++)
+        {
             model.Layers[layer].Convert(Settings.Window, MemoryUpdate.Linear, Settings.InitialGates(layer));
+        }
+
         var segments = 0;
         void Cancel(SegmentReport segment)
         {
@@ -113,7 +115,10 @@ public sealed class AdaptTests
         var (plainLosses, losses) = (new List<double>(), new List<double>());
         trainer.TrainPlain(model, step => plainLosses.Add(step.Loss), CancellationToken.None);
         for (var layer = 0; layer < Settings.Model.Layers; layer++)
+        {
             model.Layers[layer].Convert(Settings.Window, MemoryUpdate.Linear, Settings.InitialGates(layer));
+        }
+
         trainer.Continue(model, step => losses.Add(step.Loss), CancellationToken.None);
 
         Assert.Equal(Settings.PlainSteps, plainLosses.Count);
@@ -147,7 +152,9 @@ public sealed class AdaptTests
     public async Task An_interrupted_run_prints_what_was_measured_so_far()
     {
         if (OperatingSystem.IsWindows())
+        {
             return; // there is no signal to send to another process
+        }
 
         var (code, output) = await CliTests.RunAndInterrupt("layer 2 converted", "adapt", "--plain-steps", "2", "--steps", "1000000", "--longest", "256");
 

@@ -32,7 +32,10 @@ public sealed class CliTests : IDisposable
     public async Task Cuda_is_refused_where_there_is_none()
     {
         if (TorchSharp.torch.cuda.is_available())
+        {
             return;
+        }
+
         var (code, _, error) = await Run(["passkey", "eval", "--device", "cuda"]);
 
         Assert.Equal(1, code);
@@ -81,7 +84,10 @@ public sealed class CliTests : IDisposable
     public async Task An_interrupted_evaluation_prints_what_was_measured_so_far()
     {
         if (OperatingSystem.IsWindows())
+        {
             return; // there is no signal to send to another process
+        }
+
         Save(MemoryUpdate.Linear);
 
         var (code, output) = await RunAndInterrupt(
@@ -116,7 +122,9 @@ public sealed class CliTests : IDisposable
     {
         const string Unreadable = "/proc/self/mem"; // even for root: its first page is no memory
         if (!File.Exists(Unreadable))
+        {
             return;
+        }
 
         var (code, _, error) = await Run(["passkey", "eval", option, Unreadable]);
 
@@ -138,7 +146,10 @@ public sealed class CliTests : IDisposable
     public async Task Resuming_skips_a_rule_that_is_finished_and_begins_one_that_has_not_begun()
     {
         if (OperatingSystem.IsWindows())
+        {
             return; // there is no signal to send to another process
+        }
+
         var weights = folder.File("passkey-linear.safetensors");
         File.WriteAllText(weights, "");
 
@@ -163,11 +174,17 @@ public sealed class CliTests : IDisposable
         using var program = Process.Start(new ProcessStartInfo("dotnet", [typeof(Cli).Assembly.Location, .. arguments]) { RedirectStandardOutput = true })!;
         var output = new StringBuilder();
         while (!output.ToString().Contains(text, StringComparison.Ordinal) && await program.StandardOutput.ReadLineAsync() is { } line)
+        {
             output.AppendLine(line);
+        }
+
         await Task.Delay(TimeSpan.FromSeconds(5)); // for the first results
 
         using (var signal = Process.Start("kill", ["-INT", $"{program.Id}"]))
+        {
             await signal.WaitForExitAsync();
+        }
+
         output.Append(await program.StandardOutput.ReadToEndAsync());
         await program.WaitForExitAsync();
         return (program.ExitCode, output.ToString());

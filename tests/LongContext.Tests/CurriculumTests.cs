@@ -32,7 +32,10 @@ public class CurriculumTests
     {
         var standing = new Curriculum.Standing(Step: 2000, Stage: Curriculum.Stages.Count - 1);
         while (standing.DecayFrom is null)
+        {
             standing = standing.After(0.5);
+        }
+
         Assert.Equal(Curriculum.MostStepsInLastStage, standing.StepsInStage);
     }
 
@@ -41,7 +44,10 @@ public class CurriculumTests
     {
         var standing = new Curriculum.Standing();
         for (var step = 0; step < 1000; step++)
+        {
             standing = standing.After(0.1);
+        }
+
         Assert.Equal((0, null), (standing.Stage, standing.DecayFrom));
     }
 }

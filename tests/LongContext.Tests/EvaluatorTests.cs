@@ -76,7 +76,9 @@ public class EvaluatorTests
         evaluator.Run(_ =>
         {
             if (evaluator.Costs.Count > 0)
+            {
                 cancellation.Cancel();
+            }
         }, cancellation.Token);
 
         Assert.Equal(12, evaluator.Trials.Count);

@@ -1,5 +1,4 @@
 using InfiniAttention;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace LongContext.Tests;

@@ -32,7 +32,9 @@ public sealed class TrainerTests : IDisposable
         Assert.Equal(whole.Standing, resumed.Standing);
         var weights = resumed.Model.state_dict();
         foreach (var (name, weight) in whole.Model.state_dict())
+        {
             Assert.Equal(weight.detach().data<float>().ToArray(), weights[name].detach().data<float>().ToArray());
+        }
     }
 
     [Fact]
@@ -46,7 +48,9 @@ public sealed class TrainerTests : IDisposable
         {
             losses.Add(step.Loss);
             if (losses.Count == 12)
+            {
                 cancellation.Cancel();
+            }
         }, cancellation.Token);
 
         Assert.True(losses[^1] < 0.93 * losses[0], $"{losses[0]} fell to {losses[^1]} only");
@@ -74,7 +78,9 @@ public sealed class TrainerTests : IDisposable
         {
             seconds = step.Seconds;
             if (step.Standing.Step == last)
+            {
                 cancellation.Cancel();
+            }
         }, cancellation.Token);
         return seconds;
     }

@@ -38,7 +38,10 @@ public class TrainingSamplesTests
         {
             var batch = new TrainingSamples(Segment, 4096, []).Draw(new Random(seed), Everything, longest: false);
             if (batch.Length % Segment is < 2 or > PasskeyPrompt.KeyDigits)
+            {
                 continue;
+            }
+
             cut++;
             Assert.All(Rows(batch), text => Assert.Equal(PasskeyPrompt.KeyDigits, text[^PasskeyPrompt.KeyDigits..].Distinct().Count()));
         }
@@ -61,9 +64,13 @@ public class TrainingSamplesTests
                 for (var token = 0; token < weights.Length; token++)
                 {
                     if (token / Segment >= first && token / Segment <= last)
+                    {
                         Assert.Equal(1, weights[token]);
+                    }
                     else
+                    {
                         outside.Add(weights[token]);
+                    }
                 }
                 var weight = Assert.Single(outside);
                 Assert.InRange(weight, 1, (float)Everything.LargestWeight);
@@ -111,7 +118,10 @@ public class TrainingSamplesTests
     {
         var seen = new HashSet<byte>();
         for (var seed = 0; seed < 100; seed++)
+        {
             seen.UnionWith(new SyntheticProse(new Random(seed)).Write(5000));
+        }
+
         Assert.Equal(256, seen.Count);
     }
 

@@ -25,7 +25,9 @@ public sealed class WeightsFileTests : IDisposable
             Assert.Equal((saved.Options.Update, saved.Options.Width, saved.Options.SegmentLength), (loaded.Options.Update, loaded.Options.Width, loaded.Options.SegmentLength));
             var weights = loaded.state_dict();
             foreach (var (name, weight) in saved.state_dict())
+            {
                 Assert.Equal(weight.detach().data<float>().ToArray(), weights[name].detach().data<float>().ToArray());
+            }
         }
     }
 

@@ -1,5 +1,4 @@
 using Spectre.Console;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace InfiniAttention.Benchmarks;

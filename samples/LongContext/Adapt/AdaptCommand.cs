@@ -1,7 +1,6 @@
 using System.CommandLine;
 using InfiniAttention;
 using Spectre.Console;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace LongContext.Adapt;
@@ -40,7 +39,10 @@ public static class AdaptCommand
             };
             var length = TokenCount.Parse(arguments.GetValue(longest)!);
             if (length < 2 * settings.Window || length > 1 << 20)
+            {
                 throw new InputException($"--longest is {length}; it must be from {2 * settings.Window} to {TokenCount.Format(1 << 20)} tokens.");
+            }
+
             var maps = arguments.GetValue(svg);
             if (maps is not null)
             {
@@ -84,7 +86,9 @@ public static class AdaptCommand
         var ofPlain = Measure(lengths.TakeWhile(length => length <= LongestPlain), length => evaluator.Plain(plain, length), cancellation);
         var converted = Measure(lengths, length => evaluator.Streamed(model, length, cancellation), cancellation);
         if (!cancellation.IsCancellationRequested)
+        {
             Train($"continued, up to {settings.LongestSegments * settings.Window} tokens", settings.ContinuedSteps, done => trainer.Continue(model, done, cancellation));
+        }
 
         var segments = new List<SegmentReport>();
         IReadOnlyList<LayerReport>? memories = null;
@@ -102,9 +106,13 @@ public static class AdaptCommand
             Segments = segments,
         };
         if (memories is null)
+        {
             ShowInterrupted(report);
+        }
         else
+        {
             Show(report, svg);
+        }
 
         static double? At(List<double> shares, int i) => i < shares.Count ? shares[i] : null;
     }
@@ -144,7 +152,10 @@ public static class AdaptCommand
         foreach (var length in lengths)
         {
             if (cancellation.IsCancellationRequested || measure(length) is not { } share)
+            {
                 break;
+            }
+
             shares.Add(share);
         }
         return shares;
@@ -161,7 +172,10 @@ public static class AdaptCommand
     {
         var lengths = new List<int> { window };
         for (var length = 2 * window; length < longest; length *= length < 4 * window ? 2 : 4)
+        {
             lengths.Add(length);
+        }
+
         return [.. lengths, longest];
     }
 
@@ -179,7 +193,10 @@ public static class AdaptCommand
         AnsiConsole.Write(report.MemoryTable());
         AnsiConsole.WriteLine("The continuation multiplies what filler writes to the memory, by up to 100, so that short inputs stand for long ones. The paper does not.");
         if (svg is null)
+        {
             return;
+        }
+
         foreach (var (name, text) in new[] { (GatesMap, report.GatesSvg()), (RetrievalMap, report.RetrievalSvg()) })
         {
             var path = Path.Combine(svg.FullName, name);

@@ -29,7 +29,10 @@ public sealed record AdaptReport
         table.AddColumn(new TableColumn("converted,\nbefore").RightAligned());
         table.AddColumn(new TableColumn("continued,\nafter").RightAligned());
         foreach (var row in Recall)
+        {
             table.AddRow(TokenCount.Format(row.Length), Percent(row.Plain), Percent(row.Converted), Percent(row.Continued));
+        }
+
         return table;
     }
 
@@ -38,7 +41,10 @@ public sealed record AdaptReport
         var table = new Table().Border(TableBorder.Rounded).Title("Gates: beta before, after, moved; the memory's share after");
         table.AddColumn("layer");
         for (var head = 0; head < Settings.Model.Heads; head++)
+        {
             table.AddColumn(new TableColumn($"head {head + 1}").RightAligned());
+        }
+
         foreach (var (before, after) in Before.Zip(After))
         {
             // Adding 0 turns a negative 0, which would be written with two signs, into a positive one.
@@ -54,7 +60,10 @@ public sealed record AdaptReport
         var table = new Table().Border(TableBorder.Rounded)
             .Title($"Memory of the continued model after {RecallEvaluator.StreamedRows(Recall[^1].Length)} rows of {TokenCount.Format(Recall[^1].Length)} tokens, for each key/value head");
         foreach (var column in new[] { "layer", "norm of M", "smallest z", "retrieval error,\nfirst segment", "retrieval error,\nlast segment", "state", "cache of\nfull attention" })
+        {
             table.AddColumn(new TableColumn(column).RightAligned());
+        }
+
         foreach (var layer in After)
         {
             var segments = SegmentsOf(layer.Layer);

@@ -1,5 +1,4 @@
 using InfiniAttention;
-using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -52,7 +51,9 @@ public sealed class AdaptTrainer(AdaptSettings settings)
             stepDone(done);
             smoothed += 0.03 * (done.Accuracy - smoothed);
             if (smoothed > Passed && longest < settings.LongestSegments)
+            {
                 (longest, smoothed) = (Math.Min(2 * longest, settings.LongestSegments), Passed - 0.1);
+            }
         }
     }
 
@@ -80,7 +81,10 @@ public sealed class AdaptTrainer(AdaptSettings settings)
         optimizer.zero_grad();
         loss.backward();
         foreach (var group in optimizer.ParamGroups)
+        {
             group.LearningRate = group.InitialLearningRate * Math.Min(1, Math.Min((step + 1.0) / WarmUp, (double)(steps - step) / CoolDown));
+        }
+
         nn.utils.clip_grad_norm_(model.parameters(), LargestGradient);
         optimizer.step();
         return new AdaptStep(step + 1, loss.item<float>(), RecallEvaluator.Accuracy(logits, next, answers));

@@ -1,5 +1,4 @@
 using InfiniAttention;
-using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -49,7 +48,10 @@ public sealed class LlamaDecoder : nn.Module<Tensor, Tensor>
         using var scope = NewDisposeScope();
         var x = embed_tokens.call(tokens); // (B, T, D)
         foreach (var layer in layers)
+        {
             x = layer.call(x);
+        }
+
         return lm_head.call(norm.call(x)).MoveToOuterDisposeScope();
     }
 }
@@ -100,7 +102,9 @@ public sealed class LlamaLayer : nn.Module<Tensor, Tensor>
         AttentionWeights.Load(converted, self_attn.state_dict());
         using (no_grad())
         using (var values = tensor(gates.ToArray()))
+        {
             converted.Gate.copy_(values);
+        }
 
         register_module(nameof(self_attn), null!); // TorchSharp's way to take a module out
         self_attn.Dispose();
@@ -124,7 +128,10 @@ public sealed class LlamaAttention : nn.Module<Tensor, Tensor>
         v_proj = nn.Linear(options.Width, keys, hasBias: false);
         o_proj = nn.Linear(queries, options.Width, hasBias: false);
         foreach (var projection in new[] { q_proj, k_proj, v_proj })
+        {
             nn.init.normal_(projection.weight!, 0, Math.Pow(options.Width, -0.5));
+        }
+
         nn.init.normal_(o_proj.weight!, 0, Math.Pow(2 * options.Layers * queries, -0.5));
         RegisterComponents();
     }

@@ -22,7 +22,9 @@ public sealed class RecallBatch(int length, IReadOnlyList<RecallText> rows)
         for (var r = 0; r < rows.Count; r++)
         {
             for (var t = 0; t < count; t++)
+            {
                 stretch[r * count + t] = at(rows[r], from + t);
+            }
         }
         return stretch;
     }

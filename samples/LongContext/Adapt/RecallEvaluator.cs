@@ -33,7 +33,10 @@ public sealed class RecallEvaluator(AdaptSettings settings)
         for (var (read, width) = (0, 0); read < questions; read += width)
         {
             if (cancellation.IsCancellationRequested)
+            {
                 return null;
+            }
+
             width = (int)Math.Min(stream.WindowTokens, questions - read);
             using var window = NewDisposeScope();
             stream.Prefill(tensor(batch.Tokens(read, width), batch.Rows, width));

@@ -20,9 +20,13 @@ public sealed class RecallTask(int seed)
         foreach (var slot in Distinct(length / Slot, Pairs + Questions))
         {
             if (written == 0 || (written < Pairs && random.Next(2) == 0))
+            {
                 row.Write(slot * Slot, written++);
+            }
             else
+            {
                 row.Question(slot * Slot, random.Next(written));
+            }
         }
         return row;
     }));
@@ -38,17 +42,27 @@ public sealed class RecallTask(int seed)
         if (length > segment)
         {
             foreach (var (slot, pair) in Distinct(slots, Pairs).Select((slot, pair) => (slot, pair)))
+            {
                 row.Write(slot * Slot, pair);
+            }
+
             foreach (var (slot, pair) in Distinct(slots, Pairs).Select((slot, pair) => (slot, pair)))
+            {
                 row.Question(length - segment + slot * Slot, pair);
+            }
+
             return row;
         }
         foreach (var (slot, place) in Distinct(slots, 2 * Pairs).Select((slot, place) => (slot, place)))
         {
             if (place < Pairs)
+            {
                 row.Write(slot * Slot, place);
+            }
             else
+            {
                 row.Question(slot * Slot, place - Pairs);
+            }
         }
         return row;
     }));

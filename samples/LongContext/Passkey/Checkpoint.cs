@@ -17,9 +17,15 @@ public static class Checkpoint
     {
         using var zip = new ZipArchive(file, ZipArchiveMode.Create, leaveOpen: true);
         using (var entry = zip.CreateEntry(State).Open())
+        {
             JsonSerializer.Serialize(entry, new Saved(settings.Rule, settings.Seed, Names(settings), standing, seconds));
+        }
+
         using (var entry = zip.CreateEntry(Weights).Open())
+        {
             WeightsFile.Write(entry, model);
+        }
+
         using var writer = new BinaryWriter(zip.CreateEntry(Optimizer).Open());
         optimizer.save_state_dict(writer);
     });
@@ -28,7 +34,10 @@ public static class Checkpoint
         TrainingSettings settings)
     {
         if (!File.Exists(path))
+        {
             throw new InputException($"There is no checkpoint '{path}' to resume from.");
+        }
+
         try
         {
             using var zip = ZipFile.OpenRead(path);
@@ -54,7 +63,10 @@ public static class Checkpoint
         var entry = zip.GetEntry(name) ?? throw new InvalidDataException($"it holds no '{name}'");
         using var content = new MemoryStream();
         using (var stream = entry.Open())
+        {
             stream.CopyTo(content);
+        }
+
         return content.ToArray();
     }
 

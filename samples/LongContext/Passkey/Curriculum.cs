@@ -45,10 +45,16 @@ public static class Curriculum
                 Accuracy = Step == 0 ? accuracy : Smoothing * Accuracy + (1 - Smoothing) * accuracy,
             };
             if (DecayFrom is not null)
+            {
                 return next;
+            }
+
             var isPassed = next.Accuracy > Stages[Stage].PassAccuracy;
             if (Stage < Stages.Count - 1)
+            {
                 return isPassed && next.StepsInStage >= LeastStepsInStage ? next with { Stage = Stage + 1, StepsInStage = 0, Accuracy = next.Accuracy / 2 } : next;
+            }
+
             return (isPassed && next.StepsInStage >= LeastStepsInLastStage) || next.StepsInStage >= MostStepsInLastStage ? next with { DecayFrom = next.Step } : next;
         }
     }

@@ -44,7 +44,10 @@ public static class EvalCommand
             var models = Models(arguments.GetValue(weights)!, arguments.GetValue(rule)!);
             var (table, chart) = (arguments.GetValue(csv), arguments.GetValue(svg));
             foreach (var file in new[] { table, chart }.OfType<FileInfo>())
+            {
                 AtomicFile.Check(file.FullName);
+            }
+
             Evaluate(models, settings, table, chart, cancellation);
             return cancellation.IsCancellationRequested ? Cli.Interrupted : Cli.Success;
         }));
@@ -55,9 +58,14 @@ public static class EvalCommand
     {
         var longest = settings.Lengths.Max();
         if (settings.Haystack != Haystack.Periodic && settings.Haystack.Length < longest)
+        {
             AnsiConsole.MarkupLineInterpolated($"The haystack {settings.Haystack.Name} has {settings.Haystack.Length} bytes, fewer than the longest prompt: it is repeated.");
+        }
+
         foreach (var model in models)
+        {
             model.to(settings.Device).eval();
+        }
 
         var evaluator = new Evaluator(models, settings);
         AnsiConsole.Progress()
@@ -71,11 +79,17 @@ public static class EvalCommand
 
         var report = new EvaluationReport(evaluator);
         if (cancellation.IsCancellationRequested)
+        {
             AnsiConsole.WriteLine("Interrupted: this is what was measured so far.");
+        }
+
         AnsiConsole.WriteLine($"Keys found, %, by where they were hidden. Haystack: {settings.Haystack.Name}. Seed: {settings.Seed}.");
         AnsiConsole.Write(report.ToTable());
         foreach (var miss in report.Misses())
+        {
             AnsiConsole.WriteLine(miss);
+        }
+
         Write(csv, report.ToCsv);
         Write(svg, report.ToSvg);
     }
@@ -84,19 +98,31 @@ public static class EvalCommand
     {
         var rules = PasskeyCommand.Rules(rule);
         if (files.Length == 0)
+        {
             return [.. rules.Select(rule => WeightsFile.Load(PasskeyCommand.ShippedWeights(rule)).Model)];
+        }
+
         List<InfiniTransformer> models = [.. files.Select(file => WeightsFile.Load(file.FullName).Model).Where(model => rules.Contains(model.Options.Update))];
         if (models.Count == 0)
+        {
             throw new InputException($"None of the given weights was trained with the update rule '{rule}'.");
+        }
+
         if (models.DistinctBy(model => model.Options.Update).Count() < models.Count)
+        {
             throw new InputException("Two of the given weights are of the same update rule: give one file a rule.");
+        }
+
         return models;
     }
 
     private static void Write(FileInfo? file, Func<string> content)
     {
         if (file is null)
+        {
             return;
+        }
+
         AtomicFile.Write(file.FullName, content());
         AnsiConsole.WriteLine($"Written: {file}");
     }

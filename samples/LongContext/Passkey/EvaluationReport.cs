@@ -32,7 +32,10 @@ public sealed class EvaluationReport(Evaluator evaluator)
         var positions = string.Join("/", settings.Positions.Select(Name));
         table.AddColumn("tokens");
         foreach (var rule in evaluator.Rules)
+        {
             table.AddColumn(new TableColumn($"{Name(rule)}\n{positions}").Centered());
+        }
+
         table.AddColumn(new TableColumn("trials\na cell").RightAligned());
         table.AddColumn(new TableColumn("tokens/s").RightAligned());
         table.AddColumn(new TableColumn("peak\nmemory").RightAligned());
@@ -62,7 +65,10 @@ public sealed class EvaluationReport(Evaluator evaluator)
             {
                 var trials = Cell(rule, cost.Length, position);
                 if (trials.Count == 0)
+                {
                     continue;
+                }
+
                 csv.WriteRecord(new EvaluationLine(
                     settings.Haystack.Name, Name(rule), cost.Length, Name(position), trials.Count, trials.Count(trial => trial.Right),
                     Math.Round(100 * Accuracy(trials), 2), Math.Round(100 * trials.Average(RightDigits), 2),

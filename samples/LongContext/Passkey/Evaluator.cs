@@ -77,18 +77,25 @@ public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, Evaluatio
             Parallel.ForEach(batches, parallel, batch =>
             {
                 if (onCpu)
+                {
                     set_num_threads(1);
+                }
+
                 var results = Ask(batch.model, length, Prompts(length, batch.trial), n =>
                 {
                     Interlocked.Add(ref read, n);
                     tokensRead(n);
                 }, cancellation);
                 lock (trials)
+                {
                     trials.AddRange(results);
+                }
             });
             costs.Add(new LengthCost(length, read, watch.Elapsed.TotalSeconds, PeakMemory.Bytes()));
             if (cancellation.IsCancellationRequested)
+            {
                 return;
+            }
         }
     }
 
@@ -136,10 +143,16 @@ public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, Evaluatio
         for (var offset = 0L; offset < promptLength; offset += windowTokens)
         {
             if (cancellation.IsCancellationRequested)
+            {
                 return [];
+            }
+
             var width = (int)Math.Min(windowTokens, promptLength - offset);
             for (var row = 0; row < rows.Count; row++)
+            {
                 rows[row].Prompt.CopyTo(buffer.AsSpan(row * width, width), offset);
+            }
+
             using var window = NewDisposeScope();
             var tokens = tensor(buffer.AsSpan(0, rows.Count * width).ToArray(), rows.Count, width).to(settings.Device);
             last?.Dispose();
@@ -152,7 +165,10 @@ public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, Evaluatio
             using var next = last!.reshape(rows.Count, -1).argmax(-1, keepdim: true); // (rows, 1)
             var bytes = next.cpu().data<long>().ToArray();
             for (var row = 0; row < rows.Count; row++)
+            {
                 answers[row].Append((char)bytes[row]);
+            }
+
             last!.Dispose();
             last = streamer.Forward(next);
         }

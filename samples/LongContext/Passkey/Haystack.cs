@@ -11,7 +11,10 @@ public sealed class Haystack
     public Haystack(string name, ReadOnlySpan<byte> text)
     {
         if (text.IsEmpty)
+        {
             throw new InputException($"The haystack {name} is empty: it needs at least one byte of text.");
+        }
+
         Name = name;
         this.text = text.ToArray();
     }
@@ -28,9 +31,15 @@ public sealed class Haystack
     public static IReadOnlyList<Haystack> FromFiles(IReadOnlyList<string> paths)
     {
         if (paths.FirstOrDefault(path => !File.Exists(path)) is { } missing)
+        {
             throw new InputException($"There is no haystack file '{missing}'.");
+        }
+
         if (paths.Sum(path => new FileInfo(path).Length) > MostBytes)
+        {
             throw new InputException($"{(paths.Count == 1 ? $"The haystack file '{paths[0]}' is" : "The haystack files together are")} larger than {MostBytes >> 20} MB: give a part.");
+        }
+
         return [.. paths.Select(path => new Haystack(Path.GetFileName(path), File.ReadAllBytes(path)))];
     }
 
@@ -42,7 +51,9 @@ public sealed class Haystack
         {
             tokens[i] = text[at];
             if (++at == text.Length)
+            {
                 at = 0;
+            }
         }
     }
 
@@ -52,7 +63,9 @@ public sealed class Haystack
         for (var start = offset; offset - start <= 64; start--)
         {
             if (start == 0 || char.IsWhiteSpace((char)text[(start - 1) % text.Length]))
+            {
                 return start;
+            }
         }
         return offset;
     }

@@ -42,7 +42,10 @@ public sealed class PasskeyPrompt
         question = Encoding.ASCII.GetBytes(Question);
         filler = FillerTokens(length, withInstruction);
         if (filler < 0)
+        {
             throw new InputException($"A prompt of {length} tokens is too short: the instruction, the key and the question alone take {length - filler}.");
+        }
+
         ArgumentOutOfRangeException.ThrowIfGreaterThan(fillerBefore, filler);
         this.fillerBefore = fillerBefore;
         this.haystack = haystack;
@@ -64,7 +67,10 @@ public sealed class PasskeyPrompt
     public void CopyTo(Span<long> tokens, long offset)
     {
         if (offset < 0 || offset + tokens.Length > Length)
+        {
             throw new ArgumentOutOfRangeException(nameof(offset), offset, $"The window must lie inside the prompt of {Length} tokens.");
+        }
+
         var start = 0L;
         Part(tokens, offset, ref start, instruction.Length, (part, at) => Widen(instruction, part, at));
         Part(tokens, offset, ref start, fillerBefore, (part, at) => haystack.CopyTo(part, haystackStart + at));
@@ -81,14 +87,19 @@ public sealed class PasskeyPrompt
         var from = Math.Max(start, offset);
         var to = Math.Min(start + length, offset + window.Length);
         if (from < to)
+        {
             write(window[(int)(from - offset)..(int)(to - offset)], from - start);
+        }
+
         start += length;
     }
 
     private static void Widen(byte[] bytes, Span<long> tokens, long at)
     {
         for (var i = 0; i < tokens.Length; i++)
+        {
             tokens[i] = bytes[at + i];
+        }
     }
 
     private static string Needle(string key) => $"The pass key is {key}. Remember it. {key} is the pass key. ";

@@ -39,9 +39,15 @@ public sealed class SyntheticProse
             var kind = random.NextDouble();
             var word = kind < numbers ? Number() : kind < numbers + noise ? Noise() : Word();
             if (sentenceBegins || random.NextDouble() < capitals)
+            {
                 word[0] = Upper(word[0]);
+            }
+
             if (random.NextDouble() < 0.01)
+            {
                 word = Array.ConvertAll(word, Upper);
+            }
+
             text.AddRange(word);
             text.AddRange(Encoding.ASCII.GetBytes(Separator(out sentenceBegins)));
         }
@@ -58,7 +64,10 @@ public sealed class SyntheticProse
     private byte[] Word()
     {
         if (random.NextDouble() < 0.45)
+        {
             return Encoding.ASCII.GetBytes(Pick<string>(Common));
+        }
+
         var length = Math.Min(1 + (int)(-Math.Log(1 - random.NextDouble()) / 0.22), 14);
         return Bytes(length, () => (byte)Letters[random.Next(Letters.Length)]);
     }
@@ -71,7 +80,10 @@ public sealed class SyntheticProse
     {
         var bytes = new byte[length];
         for (var i = 0; i < length; i++)
+        {
             bytes[i] = next();
+        }
+
         return bytes;
     }
 

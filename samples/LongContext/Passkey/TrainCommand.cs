@@ -41,18 +41,30 @@ public static class TrainCommand
             var trainings = PasskeyCommand.Rules(arguments.GetValue(rule)!).Select(update => (Settings: settings with { Rule = update }, Files: new Files(folder, update))).ToList();
             var resumes = arguments.GetValue(resume);
             if (resumes && !trainings.Exists(training => training.Files.HasCheckpoint || training.Files.HasWeights))
+            {
                 throw new InputException($"There is nothing to resume in '{folder}', no checkpoint and no weights: leave --resume out to begin.");
+            }
+
             foreach (var (_, files) in trainings)
+            {
                 AtomicFile.Check(files.Weights);
+            }
 
             foreach (var (training, files) in trainings)
             {
                 if (resumes && files is { HasCheckpoint: false, HasWeights: true })
+                {
                     AnsiConsole.WriteLine($"{training.Rule} rule: finished before. Weights: {files.Weights}");
+                }
                 else
+                {
                     Train(training, files, resumes && files.HasCheckpoint, cancellation);
+                }
+
                 if (cancellation.IsCancellationRequested)
+                {
                     return Cli.Interrupted;
+                }
             }
             return Cli.Success;
         }));
@@ -63,7 +75,9 @@ public static class TrainCommand
     {
         using var trainer = new Trainer(settings);
         if (resume)
+        {
             trainer.Resume(files.Checkpoint);
+        }
 
         var last = new TrainingStep(trainer.Standing, 0, 0, 0);
         AnsiConsole.WriteLine($"{settings.Rule} rule, {trainer.Model.parameters().Sum(parameter => parameter.numel()):N0} parameters, seed {settings.Seed}, "
@@ -79,9 +93,14 @@ public static class TrainCommand
                     task.Value = Done(step.Standing);
                     task.Description = Markup.Escape($"stage {step.Standing.Stage + 1}, step {step.Standing.Step}: loss {step.Loss:0.000}, digits right {step.Standing.Accuracy:P0}");
                     if (step.Standing.Step % LogEvery == 0)
+                    {
                         AnsiConsole.WriteLine(Line(step, trainer.Model));
+                    }
+
                     if (step.Standing.Step % CheckpointEvery == 0)
+                    {
                         trainer.SaveCheckpoint(files.Checkpoint, step.Seconds);
+                    }
                 }, cancellation);
             });
 

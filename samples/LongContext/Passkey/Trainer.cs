@@ -97,7 +97,10 @@ public sealed class Trainer : IDisposable
         optimizer.zero_grad();
         loss.backward();
         foreach (var group in optimizer.ParamGroups)
+        {
             group.LearningRate = group.InitialLearningRate * Standing.Rate;
+        }
+
         nn.utils.clip_grad_norm_(Model.parameters(), LargestGradient);
         optimizer.step();
 

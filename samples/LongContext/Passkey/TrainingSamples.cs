@@ -50,7 +50,10 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
         var rows = Math.Max(2, batchTokens / (segments * segmentLength));
         var (tokens, weights) = (new long[rows * length], new float[rows * length]);
         for (var row = 0; row < rows; row++)
+        {
             DrawRow(random, settings, tokens.AsSpan(row * length, length), weights.AsSpan(row * length, length));
+        }
+
         return new TrainingBatch(tokens, weights, rows, length);
     }
 
@@ -58,10 +61,16 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
     {
         var length = segments * segmentLength;
         if (!settings.AcrossBoundaries)
+        {
             return length;
+        }
+
         var kind = random.NextDouble();
         if (segments > 2 && kind < 0.1)
+        {
             return length - segmentLength + random.Next(PasskeyPrompt.KeyDigits + 7); // a boundary in the answer, or close before it
+        }
+
         return kind < 0.7 ? length : length - random.Next(segmentLength);
     }
 
@@ -76,7 +85,9 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
         var prompt = new PasskeyPrompt(key, promptLength, Before(random, settings, instruction, filler), haystack, start, withInstruction);
         prompt.CopyTo(tokens[..promptLength], 0);
         for (var digit = 0; digit < key.Length; digit++)
+        {
             tokens[promptLength + digit] = key[digit];
+        }
 
         weights.Fill(1);
         if (random.NextDouble() < settings.WeightedShare)
@@ -96,7 +107,10 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
     private static string Key(Random random)
     {
         if (random.Next(2) == 0)
+        {
             return random.Next(100_000).ToString("D5");
+        }
+
         var digits = random.Next(1000).ToString("D3");
         return string.Concat(Enumerable.Range(0, PasskeyPrompt.KeyDigits).Select(_ => digits[random.Next(digits.Length)]));
     }
@@ -118,11 +132,17 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
     private int Before(Random random, SampleSettings settings, int instruction, int filler)
     {
         if (!settings.AcrossBoundaries)
+        {
             return random.Next(filler + 1);
+        }
+
         var needle = PasskeyPrompt.NeedleLength;
         var kind = random.NextDouble();
         if (kind < NearQuestion)
+        {
             return filler - random.Next(Math.Min(filler, 2 * segmentLength) + 1);
+        }
+
         if (kind < NearQuestion + AcrossBoundary)
         {
             var boundary = segmentLength * (1 + random.Next(Math.Max(1, (instruction + filler + needle) / segmentLength)));
@@ -135,7 +155,10 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
     private (Haystack Haystack, long Start) Filler(Random random, SampleSettings settings, int length)
     {
         if (random.NextDouble() < settings.PeriodicShare)
+        {
             return (Haystack.Periodic, random.Next(2) * random.NextInt64(Haystack.Periodic.Length));
+        }
+
         if (books.Count > 0 && random.Next(2) == 0)
         {
             var book = books[random.Next(books.Count)];

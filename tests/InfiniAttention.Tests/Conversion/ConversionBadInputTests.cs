@@ -1,5 +1,4 @@
 using InfiniAttention.Tests.Snippets;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests.Conversion;

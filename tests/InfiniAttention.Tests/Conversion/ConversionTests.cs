@@ -1,5 +1,4 @@
 using InfiniAttention.Tests.Snippets;
-using TorchSharp;
 using Xunit.Abstractions;
 using static TorchSharp.torch;
 

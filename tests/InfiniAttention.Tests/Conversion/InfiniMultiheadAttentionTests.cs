@@ -1,8 +1,8 @@
 using InfiniAttention.Tests.Snippets;
 using TorchSharp;
 using TorchSharp.Modules;
-using static TorchSharp.torch;
 using static InfiniAttention.Tests.Conversion.ConversionTests;
+using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests.Conversion;
 

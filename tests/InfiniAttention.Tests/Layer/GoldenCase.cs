@@ -67,7 +67,7 @@ internal sealed class GoldenCase
 
     public static GoldenCase Load(string name)
     {
-        using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(Folder, name + ".json")));
+        using var document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(Folder, name + ".json")));
         return new GoldenCase(document.RootElement.Clone());
     }
 

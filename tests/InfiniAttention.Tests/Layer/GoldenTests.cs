@@ -18,8 +18,8 @@ public class GoldenTests
     public void The_oracle_gives_them(string name)
     {
         using var scope = NewDisposeScope();
-        GoldenCase golden = GoldenCase.Load(name);
-        Dictionary<string, Tensor> weights = golden.Tensors("weights").ToDictionary(w => w.Key, w => w.Value.requires_grad_(true));
+        var golden = GoldenCase.Load(name);
+        var weights = golden.Tensors("weights").ToDictionary(w => w.Key, w => w.Value.requires_grad_(true));
         Tensor x = golden.Tensor("input").requires_grad_(true);
         var oracle = new OracleAttention(golden.Options, weights);
         OracleRow[] rows = oracle.NewState(x.shape[0]);
@@ -33,7 +33,7 @@ public class GoldenTests
     public void The_library_gives_them(string name)
     {
         using var scope = NewDisposeScope();
-        GoldenCase golden = GoldenCase.Load(name);
+        var golden = GoldenCase.Load(name);
         InfiniAttentionModule layer = Layers.With(golden.Options, golden.Tensors("weights"));
         Tensor x = golden.Tensor("input").requires_grad_(true);
         (Tensor output, MemoryState state) = layer.ForwardFrom(null, x, golden.Info);

@@ -131,14 +131,16 @@ public class NativeMemoryTests(ITestOutputHelper output)
                 (Tensor y, MemoryState after) = layer.ForwardFrom(state, x);
                 y.Dispose();
                 after.Dispose();
-            },
+            }
+            ,
             "one token" => () =>
             {
                 (Tensor y, MemoryState after) = layer.ForwardFrom(state, token);
                 y.Dispose();
                 state.Dispose();
                 state = after;
-            },
+            }
+            ,
             _ => () => layer.forward(x, info).Dispose(),
         };
     }

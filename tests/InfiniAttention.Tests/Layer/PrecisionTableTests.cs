@@ -1,6 +1,6 @@
 using InfiniAttention.Tests.Oracle;
-using Xunit.Abstractions;
 using TorchSharp;
+using Xunit.Abstractions;
 using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
@@ -38,7 +38,7 @@ public class PrecisionTableTests(ITestOutputHelper output)
         using var scope = NewDisposeScope();
         using var mode = no_grad();
         var one = new LayerCase { Batch = 1, Length = Lengths[^1], Segment = Segment, KeyValueHeads = 1, HeadDim = 8, ValueDim = 8, Update = update };
-        Dictionary<string, Tensor> weights = one.Weights().ToDictionary(w => w.Key, w => w.Value.to_type(type).to_type(ScalarType.Float64));
+        var weights = one.Weights().ToDictionary(w => w.Key, w => w.Value.to_type(type).to_type(ScalarType.Float64));
         Tensor x = one.Input().to_type(type);
         InfiniAttentionModule layer = Layers.With(one.Options(), weights);
         layer.to(type);

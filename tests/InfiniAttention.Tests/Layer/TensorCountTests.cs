@@ -22,7 +22,12 @@ public class TensorCountTests(ITestOutputHelper output)
         ["packed"] = new LayerCase { Documents = true },
         ["everything"] = new LayerCase
         {
-            HeadsPerGroup = 2, Rotary = RotaryPairing.Halves, Padding = true, Documents = true, WriteWeights = true, Bias = true,
+            HeadsPerGroup = 2,
+            Rotary = RotaryPairing.Halves,
+            Padding = true,
+            Documents = true,
+            WriteWeights = true,
+            Bias = true,
         },
     };
 

@@ -115,7 +115,7 @@ public sealed class OlderLinuxTests : IDisposable
     [Fact]
     public void On_other_systems_nothing_is_done()
     {
-        XDocument targets = XDocument.Load(Path.Combine(Repository.Root, "eng/torchsharp-on-older-linux/TorchSharpOnOlderLinux.targets"));
+        var targets = XDocument.Load(Path.Combine(Repository.Root, "eng/torchsharp-on-older-linux/TorchSharpOnOlderLinux.targets"));
         XElement[] all = [.. targets.Root!.Elements("Target")];
         Assert.Equal(2, all.Length);
         Assert.All(all, target => Assert.Equal("$([MSBuild]::IsOSPlatform('Linux'))", (string?)target.Attribute("Condition")));

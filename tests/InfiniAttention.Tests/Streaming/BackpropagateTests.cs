@@ -1,6 +1,5 @@
 using FsCheck;
 using FsCheck.Fluent;
-using TorchSharp;
 using Xunit.Abstractions;
 using static TorchSharp.torch;
 
@@ -86,7 +85,13 @@ public class BackpropagateTests(ITestOutputHelper output)
         using var scope = NewDisposeScope();
         var options = new InfiniAttentionOptions
         {
-            EmbedDim = 8, NumHeads = 4, NumKeyValueHeads = 2, SegmentLength = 8, Update = update, Dropout = dropout, Rotary = new RotaryOptions(),
+            EmbedDim = 8,
+            NumHeads = 4,
+            NumKeyValueHeads = 2,
+            SegmentLength = 8,
+            Update = update,
+            Dropout = dropout,
+            Rotary = new RotaryOptions(),
         };
         var difference = new Difference();
         foreach (int length in new[] { 5, 16, 67, 150 })
@@ -180,7 +185,7 @@ public class BackpropagateTests(ITestOutputHelper output)
         }
 
         var before = model.named_parameters().ToDictionary(p => p.name, p => p.parameter.grad is { } g ? Difference.Numbers(g) : null);
-        SafeTensors saved = SafeTensors.Of(streamer);
+        var saved = SafeTensors.Of(streamer);
         manual_seed(21);
         double[] random = Difference.Numbers(rand(3));
         manual_seed(21);

@@ -1,4 +1,3 @@
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
@@ -147,7 +146,7 @@ public class SegmentStreamerActivateTests
         Tensor x = Case.Input().detach();
         using var streamer = new SegmentStreamer(model);
         _ = streamer.Forward(x);
-        SafeTensors before = SafeTensors.Of(streamer);
+        var before = SafeTensors.Of(streamer);
         using (streamer.Activate())
         {
             Assert.ThrowsAny<ArgumentException>(() => model.call(x.narrow(2, 0, 7)));

@@ -166,7 +166,7 @@ public sealed class SegmentStreamerBadInputTests : IDisposable
     /// <summary>The stream, the gradients and the tensors alive must be what they were.</summary>
     private void Unchanged(Action action)
     {
-        SafeTensors before = SafeTensors.Of(streamer);
+        var before = SafeTensors.Of(streamer);
         Assert.Equal(0, LiveTensors.LeftBy(action));
         SafeTensors.Of(streamer).CompareTo(before, 0, new Difference());
         Assert.Equal(6, streamer.Position);

@@ -11,7 +11,13 @@ public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDispos
 {
     private static readonly LayerCase Case = new()
     {
-        Length = 10, HeadsPerGroup = 2, Update = MemoryUpdate.Delta, Rotary = RotaryPairing.Halves, Padding = true, Documents = true, WriteWeights = true,
+        Length = 10,
+        HeadsPerGroup = 2,
+        Update = MemoryUpdate.Delta,
+        Rotary = RotaryPairing.Halves,
+        Padding = true,
+        Documents = true,
+        WriteWeights = true,
     };
 
     /// <summary>A stream of so few numbers that every change of its file can be tried.</summary>

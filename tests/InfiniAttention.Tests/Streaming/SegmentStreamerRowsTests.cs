@@ -9,7 +9,12 @@ public class SegmentStreamerRowsTests
 
     private static readonly LayerCase Case = new()
     {
-        Batch = 3, Length = 10, HeadsPerGroup = 2, Update = MemoryUpdate.Delta, Rotary = RotaryPairing.Halves, Padding = true,
+        Batch = 3,
+        Length = 10,
+        HeadsPerGroup = 2,
+        Update = MemoryUpdate.Delta,
+        Rotary = RotaryPairing.Halves,
+        Padding = true,
     };
 
     [Fact]

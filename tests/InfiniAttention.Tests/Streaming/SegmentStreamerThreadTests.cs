@@ -12,7 +12,11 @@ public class SegmentStreamerThreadTests
 
     private static readonly LayerCase Case = new()
     {
-        Batch = 1, Length = 3, HeadsPerGroup = 2, Update = MemoryUpdate.Delta, Rotary = RotaryPairing.Interleaved,
+        Batch = 1,
+        Length = 3,
+        HeadsPerGroup = 2,
+        Update = MemoryUpdate.Delta,
+        Rotary = RotaryPairing.Interleaved,
     };
 
     [Fact]

@@ -8,7 +8,12 @@ public class StreamReportTests
 {
     private static readonly InfiniAttentionOptions Options = new()
     {
-        EmbedDim = 16, NumHeads = 4, NumKeyValueHeads = 2, ValueHeadDim = 6, SegmentLength = 8, BlockTokens = 32,
+        EmbedDim = 16,
+        NumHeads = 4,
+        NumKeyValueHeads = 2,
+        ValueHeadDim = 6,
+        SegmentLength = 8,
+        BlockTokens = 32,
     };
 
     private static TorchSharp.Modules.Sequential Model(InfiniAttentionOptions options) =>

@@ -15,7 +15,7 @@ internal sealed class SafeTensors
         this.bytes = bytes;
         int header = (int)BinaryPrimitives.ReadUInt64LittleEndian(bytes);
         start = sizeof(ulong) + header;
-        using JsonDocument document = JsonDocument.Parse(bytes.AsMemory(sizeof(ulong), header));
+        using var document = JsonDocument.Parse(bytes.AsMemory(sizeof(ulong), header));
         foreach (JsonProperty entry in document.RootElement.EnumerateObject())
         {
             if (entry.Name == "__metadata__")

@@ -1,6 +1,5 @@
 using FsCheck;
 using FsCheck.Fluent;
-using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
