@@ -19,8 +19,10 @@ internal sealed class DeltaUpdate(DeltaNormalizer normalizer) : UpdateRule
         // Keys that find an empty memory have nothing to subtract.
         var isEmpty = denominator.eq(Scalars.Zero);
         var minusInverse = denominator.masked_fill(isEmpty, Scalars.One).reciprocal().masked_fill(isEmpty, Scalars.Zero).neg_();
-        var identity = eye(sigmaK.size(2), sigmaK.size(2), sigmaK.dtype, sigmaK.device);
-        var t = sigmaK.transpose(1, 2).bmm(written.mul(minusInverse)).add_(identity, Scalars.One);
+
+        // In float64: 1 minus a small matrix, rounded to float32 at every segment, would cost a digit over a million tokens.
+        var identity = eye(sigmaK.size(2), sigmaK.size(2), ScalarType.Float64, sigmaK.device);
+        var t = sigmaK.transpose(1, 2).bmm(written.mul(minusInverse)).to(ScalarType.Float64).add_(identity, Scalars.One);
         var w = written.transpose(1, 2).bmm(writes.Values);
         return (writes.PerHead(t).MoveToOuterDisposeScope(), writes.PerHead(w).MoveToOuterDisposeScope());
     }

@@ -6,7 +6,7 @@ namespace InfiniAttention;
 /// <summary>The recurrence X_s = T_s X_{s-1} + W_s over the S segments of a block; X is M or z.</summary>
 internal static class SegmentScan
 {
-    /// <summary>X before each segment, and after the last.</summary>
+    /// <summary>X before each segment, and after the last. The recurrence runs in the type of T, if that is wider.</summary>
     /// <param name="initial">X before the first segment, (B, G, …)</param>
     /// <param name="t">T, (B, S, G, K, K); null for the identity.</param>
     /// <param name="w">W, (B, S, G, …)</param>
@@ -23,9 +23,10 @@ internal static class SegmentScan
             return (sums.narrow(1, 0, segments).MoveToOuterDisposeScope(), sums.select(1, segments).MoveToOuterDisposeScope());
         }
 
-        var (steps, writes) = (t is null ? null : Slices(t), Slices(w));
+        var type = t?.dtype ?? w.dtype;
+        var (steps, writes) = (t is null ? null : Slices(t), Slices(Describe.As(w, type)));
         var states = new Tensor[segments + 1];
-        states[0] = initial;
+        states[0] = Describe.As(initial, type);
         for (var s = 0; s < segments; s++)
         {
             // Forgotten, not multiplied by 0: what is forgotten may be infinite or not a number.
@@ -33,8 +34,8 @@ internal static class SegmentScan
             states[s + 1] = steps is null ? before.add(writes[s], Scalars.One) : Product(steps[s], before).add_(writes[s], Scalars.One);
         }
 
-        var allBefore = segments == 1 ? initial.unsqueeze(1) : stack(states[..segments], 1);
-        return (allBefore.MoveToOuterDisposeScope(), states[segments].MoveToOuterDisposeScope());
+        var allBefore = segments == 1 ? initial.unsqueeze(1) : Describe.As(stack(states[..segments], 1), initial.dtype);
+        return (allBefore.MoveToOuterDisposeScope(), Describe.As(states[segments], initial.dtype).MoveToOuterDisposeScope());
     }
 
     /// <summary>The slices of each segment. With gradients they are taken all at once: the gradient of each single one is as long as the whole.</summary>

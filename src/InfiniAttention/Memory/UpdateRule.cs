@@ -9,7 +9,7 @@ namespace InfiniAttention;
 internal abstract class UpdateRule
 {
     /// <summary>The maps of the S segments.</summary>
-    /// <returns>T (B, S, G, K, K), null for the identity; W (B, S, G, K, V)</returns>
+    /// <returns>T (B, S, G, K, K), null for the identity; W (B, S, G, K, V). The recurrence runs in the type of T.</returns>
     public abstract (Tensor? T, Tensor W) Maps(SegmentWrites writes);
 
     /// <summary>The rule that the options name.</summary>

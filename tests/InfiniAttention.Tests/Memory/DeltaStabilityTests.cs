@@ -92,4 +92,29 @@ public class DeltaStabilityTests(ITestOutputHelper output)
         Tensor read = OracleAttention.Read(OracleAttention.Sigma(key), state.Memory.select(0, 0).select(0, 0), state.Normalizer.select(0, 0).select(0, 0));
         return Difference.Numbers(read)[0];
     }
+
+    /// <summary>65,536 segments in float32: as many as a million tokens in segments of 16.</summary>
+    [Theory]
+    [InlineData(MemoryUpdate.Linear)]
+    [InlineData(MemoryUpdate.Delta)]
+    public void The_error_of_float32_does_not_grow_with_the_number_of_segments(MemoryUpdate update)
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        manual_seed(1);
+        var options = new InfiniAttentionOptions { EmbedDim = 16, NumHeads = 2, SegmentLength = 4, Update = update };
+        var narrow = new InfiniAttentionModule(options);
+        var wide = new InfiniAttentionModule(options, dtype: ScalarType.Float64);
+        wide.load_state_dict(narrow.state_dict().ToDictionary(entry => entry.Key, entry => entry.Value.detach().to(ScalarType.Float64)));
+        using SegmentStreamer of32 = new(narrow), of64 = new(wide);
+        double error = 0;
+        while (of32.Position < 4 * 65536)
+        {
+            using var window = NewDisposeScope();
+            Tensor x = randn(1, 4096, 16), expected = of64.Prefill(x.to(ScalarType.Float64));
+            error = ((of32.Prefill(x) - expected).abs().max() / expected.abs().max()).item<double>();
+        }
+
+        Assert.True(error < 2e-6, $"{update}: {error:e2} after 65,536 segments");
+    }
 }
