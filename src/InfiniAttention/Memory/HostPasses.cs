@@ -39,6 +39,31 @@ internal static class HostPasses
         return (sigmaK, apart, sums);
     }
 
+    /// <summary>Sums over the segments before each, and over all: <see cref="SegmentScan"/> of the linear rule.</summary>
+    /// <param name="initial">What was there before the first segment, (B, G, …)</param>
+    /// <param name="added">What each segment adds, (B, S, G, …), without gaps.</param>
+    /// <returns>(B, S, G, …) and (B, G, …)</returns>
+    public static (Tensor Before, Tensor After) Sums(Tensor initial, Tensor added)
+    {
+        var (before, after) = (empty_like(added), empty(Describe.Sizes(initial), initial.dtype));
+        using var first = initial.contiguous();
+        if (added.dtype == ScalarType.Float64)
+        {
+            Sums<double>(first, added, before, after);
+        }
+        else
+        {
+            Sums<float>(first, added, before, after);
+        }
+
+        return (before, after);
+    }
+
+    /// <summary>Whether (B, S, G, …) is a case for <see cref="Sums(Tensor, Tensor)"/>.</summary>
+    public static bool TakesSums(Tensor added) =>
+        !is_grad_enabled() && added.device_type == DeviceType.CPU && added.dtype is ScalarType.Float32 or ScalarType.Float64
+        && HostVector.IsWhole(added) && added.is_contiguous() && added.numel() * added.ElementSize <= int.MaxValue;
+
     /// <summary>Equations 7 and 10. The share of the memory and the denominator go into the rows of sigma(Q) before the product with M.</summary>
     /// <param name="q">(B, S, n, G, R, K)</param>
     /// <param name="memory">The memory before each segment.</param>
@@ -105,6 +130,33 @@ internal static class HostPasses
                     }
 
                     v.Slice(token * vWidth, vWidth).CopyTo(a.Slice(((p * length) + t) * vWidth, vWidth));
+                }
+            }
+        });
+    }
+
+    private static void Sums<T>(Tensor initial, Tensor added, Tensor before, Tensor after)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        var (batch, segments) = ((int)added.size(0), (int)added.size(1));
+        var length = (int)(added.numel() / batch / segments) / Vector<T>.Count;
+        HostVector.ForEach(length, (first, end) =>
+        {
+            Span<Vector<T>> start = HostVector.Of<T>(initial), writes = HostVector.Of<T>(added);
+            Span<Vector<T>> sums = HostVector.Of<T>(before), last = HostVector.Of<T>(after);
+            for (var row = 0; row < batch; row++)
+            {
+                var running = last.Slice((row * length) + first, end - first);
+                start.Slice((row * length) + first, end - first).CopyTo(running);
+                for (var s = 0; s < segments; s++)
+                {
+                    var place = (((row * segments) + s) * length) + first;
+                    running.CopyTo(sums.Slice(place, running.Length));
+                    var write = writes.Slice(place, running.Length);
+                    for (var i = 0; i < running.Length; i++)
+                    {
+                        running[i] += write[i];
+                    }
                 }
             }
         });

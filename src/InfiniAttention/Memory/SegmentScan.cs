@@ -16,6 +16,12 @@ internal static class SegmentScan
     {
         using var scope = NewDisposeScope();
         var segments = (int)w.size(1);
+        if (t is null && keep is null && segments > 1 && HostPasses.TakesSums(w))
+        {
+            var (before, after) = HostPasses.Sums(initial, w);
+            return (before.MoveToOuterDisposeScope(), after.MoveToOuterDisposeScope());
+        }
+
         if (t is null && keep is null && segments > 1 && w.device_type != DeviceType.CPU)
         {
             // On a GPU the number of launches costs.
@@ -30,8 +36,8 @@ internal static class SegmentScan
         for (var s = 0; s < segments; s++)
         {
             // Forgotten, not multiplied by 0: what is forgotten may be infinite or not a number.
-            var before = keep is null ? states[s] : states[s].masked_fill(Forgotten(keep, s, states[s]), Scalars.Zero);
-            states[s + 1] = steps is null ? before.add(writes[s], Scalars.One) : Product(steps[s], before).add_(writes[s], Scalars.One);
+            var previous = keep is null ? states[s] : states[s].masked_fill(Forgotten(keep, s, states[s]), Scalars.Zero);
+            states[s + 1] = steps is null ? previous.add(writes[s], Scalars.One) : Product(steps[s], previous).add_(writes[s], Scalars.One);
         }
 
         var allBefore = segments == 1 ? initial.unsqueeze(1) : Describe.As(stack(states[..segments], 1), initial.dtype);

@@ -44,16 +44,22 @@ internal static class HostVector
 #endif
     }
 
-    /// <summary>Cuts the numbers from 0 to <paramref name="count"/> into a range for each of libtorch's threads.</summary>
+    private const int RangesPerThread = 4;
+
+    /// <summary>
+    /// Cuts the numbers from 0 to <paramref name="count"/> into ranges for as many threads as libtorch uses. libtorch's own threads go on spinning
+    /// for a while after their work, so there are more ranges than threads (whoever is late takes fewer), and two threads are no faster than one.
+    /// </summary>
     public static void ForEach(long count, Action<int, int> range)
     {
         var threads = (int)Math.Min(get_num_threads(), count);
-        if (threads <= 1)
+        if (threads <= 2)
         {
             range(0, (int)count);
             return;
         }
 
-        Parallel.For(0, threads, i => range((int)(count * i / threads), (int)(count * (i + 1) / threads)));
+        var ranges = Math.Min(count, RangesPerThread * threads);
+        Parallel.For(0, (int)ranges, new ParallelOptions { MaxDegreeOfParallelism = threads }, i => range((int)(count * i / ranges), (int)(count * (i + 1) / ranges)));
     }
 }

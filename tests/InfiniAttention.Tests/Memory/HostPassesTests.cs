@@ -60,6 +60,23 @@ public class HostPassesTests(ITestOutputHelper output)
         difference.Add(expected, HostPasses.ReadAndMix(q, memory, beta, one.Empty, local), tolerance, $"{one}");
     });
 
+    [Theory]
+    [InlineData(ScalarType.Float64, 1e-13)]
+    [InlineData(ScalarType.Float32, 1e-5)]
+    public void Sums_over_segments_equal_a_cumulative_sum(ScalarType type, double tolerance) => Property.Holds(output, Cases, 100, 403, (one, difference) =>
+    {
+        using var mode = no_grad();
+        var draw = new Draw(one.Seed);
+        var (width, valueWidth) = Widths(one, type);
+        Tensor initial = draw.Normal(1, one.Batch, one.Heads, width, valueWidth).to(type);
+        Tensor added = draw.Normal(1, one.Batch, one.Segments, one.Heads, width, valueWidth).to(type);
+        Assert.True(HostPasses.TakesSums(added));
+        Tensor sums = cat([initial.unsqueeze(1), added], 1).cumsum(1);
+        (Tensor before, Tensor after) = HostPasses.Sums(initial, added);
+        difference.Add(sums.narrow(1, 0, one.Segments), before, tolerance, $"before, {one}");
+        difference.Add(sums.select(1, one.Segments), after, tolerance, $"after, {one}");
+    });
+
     [Fact]
     public void They_take_more_than_one_token_on_a_CPU_without_gradients_and_nothing_else()
     {
@@ -77,6 +94,7 @@ public class HostPassesTests(ITestOutputHelper output)
     [Theory]
     [InlineData(1)]
     [InlineData(2)]
+    [InlineData(5)]
     public void Any_number_of_threads_gives_the_same(int threads)
     {
         using var scope = NewDisposeScope();
