@@ -10,7 +10,7 @@ namespace InfiniAttention;
 /// </remarks>
 internal static class BlockSize
 {
-    private const long CpuElements = 1 << 19;
+    private const long CpuElements = 1 << 18;
     private const long LeastCpuTokens = 1024;
     private const long MostCpuTokens = 4096;
     private const long CpuWindow = 4096;
