@@ -74,7 +74,7 @@ internal static class LocalAttention
     /// <returns>(B, S, n, G, R, V)</returns>
     private static Tensor Product(Tensor q, Tensor k, Tensor v, Tensor? visible, Kernel kernel)
     {
-        var (batch, segments, n, heads, group, width) = Describe.SixDimensions(q);
+        var (batch, segments, n, heads, group, width) = QueryShape.Of(q);
         var (length, valueWidth) = (k.size(2), v.size(4));
         var isCausal = visible is null && n == length;
         if (isCausal && group > 1)

@@ -23,16 +23,16 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
     {
         using var scope = NewDisposeScope();
         var (batch, segments, heads) = (tokens.Keys.size(0), tokens.Keys.size(1), tokens.Keys.size(3));
-        var (sigmaK, written, values, sums) = Apart(tokens, m.dtype);
+        var (sigmaK, values, written) = Apart(tokens, m.dtype);
 
         // z_s = z_{s-1} + sum_t sigma(K_t), under every rule.
         var keep = tokens.Marks.Keep();
-        var (zBefore, zAfter) = SegmentScan.Run(z, null, sums.view(batch, segments, heads, -1), keep);
+        var (zBefore, zAfter) = SegmentScan.Run(z, null, written.Sums.view(batch, segments, heads, -1), keep);
         var zAfterEach = segments == 1 ? zAfter.unsqueeze(1) : cat([zBefore.narrow(1, 1, segments - 1), zAfter.unsqueeze(1)], 1);
 
         // M_s = T_s M_{s-1} + W_s
         var zKept = keep is null ? zBefore : zBefore.masked_fill(keep.logical_not().view(batch, segments, 1, 1), Scalars.Zero);
-        var (t, w) = rule.Maps(new(sigmaK, written, values, zKept, zAfterEach));
+        var (t, w) = rule.Maps(new(sigmaK, written.SigmaK, values, zKept, zAfterEach));
         var (mBefore, mAfter) = SegmentScan.Run(m, t, w, keep);
         return new CompressiveMemory(mBefore, zBefore, (mAfter, zAfter)).MoveToOuterDisposeScope();
     }
@@ -53,7 +53,7 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
     public (Tensor Numerator, Tensor Denominator) Read(Tensor q)
     {
         using var scope = NewDisposeScope();
-        var (batch, segments, n, heads, group, width) = Describe.SixDimensions(q);
+        var (batch, segments, n, heads, group, width) = QueryShape.Of(q);
         var sigmaQ = FeatureMap.ApplyToHeads(q, M.dtype);                                        // (B*S*G, R*n, K)
         var numerator = sigmaQ.bmm(M.reshape(-1, width, M.size(4)));
         var denominator = FeatureMap.Denominator(sigmaQ, Z.reshape(-1, 1, width), mayOverwrite: true);
@@ -62,9 +62,9 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
         Tensor PerToken(Tensor perHead) => perHead.view(batch, segments, heads, group, n, perHead.size(2)).permute(0, 1, 4, 2, 3, 5);
     }
 
-    /// <summary>sigma(K), sigma(K) times the write weights, and V of each head apart; and the sum of what is written over each segment.</summary>
-    /// <returns>(B*S*G, N, K) twice, (B*S*G, N, V) and (B*S*G, K)</returns>
-    private static (Tensor SigmaK, Tensor Written, Tensor Values, Tensor Sums) Apart(SegmentTokens tokens, ScalarType type)
+    /// <summary>sigma(K) and V of each head apart, and what is written of sigma(K): times the write weights, with its sum over each segment.</summary>
+    /// <returns>(B*S*G, N, K), (B*S*G, N, V), and (B*S*G, N, K) with (B*S*G, K)</returns>
+    private static (Tensor SigmaK, Tensor Values, (Tensor SigmaK, Tensor Sums) Written) Apart(SegmentTokens tokens, ScalarType type)
     {
         using var scope = NewDisposeScope();
         var (k, v) = (tokens.Keys, tokens.Values);
@@ -90,7 +90,7 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
             sums = written.sum(dim: 1);
         }
 
-        return (sigmaK.MoveToOuterDisposeScope(), written.MoveToOuterDisposeScope(), values.MoveToOuterDisposeScope(), sums.MoveToOuterDisposeScope());
+        return (sigmaK.MoveToOuterDisposeScope(), values.MoveToOuterDisposeScope(), (written.MoveToOuterDisposeScope(), sums.MoveToOuterDisposeScope()));
     }
 
     /// <summary>sigma(K) and V with 0 for tokens that are not written and not finite: 0 times NaN would be NaN.</summary>

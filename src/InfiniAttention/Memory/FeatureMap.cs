@@ -31,7 +31,7 @@ internal static class FeatureMap
     public static Tensor ApplyToHeads(Tensor heads, ScalarType type)
     {
         using var scope = NewDisposeScope();
-        var (batch, segments, n, keyHeads, group, width) = Describe.SixDimensions(heads);
+        var (batch, segments, n, keyHeads, group, width) = QueryShape.Of(heads);
         return Apply(Describe.As(heads, type)).permute(0, 1, 3, 4, 2, 5).reshape(batch * segments * keyHeads, group * n, width).MoveToOuterDisposeScope();
     }
 

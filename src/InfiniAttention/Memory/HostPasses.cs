@@ -74,7 +74,7 @@ internal static class HostPasses
     public static Tensor ReadAndMix(Tensor q, CompressiveMemory memory, Tensor beta, EmptyMemory emptyMemory, Tensor local)
     {
         using var scope = NewDisposeScope();
-        var (batch, segments, n, heads, group, width) = Describe.SixDimensions(q);
+        var (batch, segments, n, heads, group, width) = QueryShape.Of(q);
         var rows = empty([batch * segments * heads, group * n, width], q.dtype);
         var localShares = empty([batch * segments, n, heads * group], q.dtype);
         var (z, gates) = (memory.Z.contiguous(), Describe.As(beta, q.dtype).contiguous());

@@ -35,22 +35,23 @@ internal static class HostRetrieval
         var mixed = local.contiguous();
         if (mixed.dtype == ScalarType.Float64)
         {
-            Mix<double>(q, memory, beta, emptyMemory, mixed, Scalars.LowestExponent64);
+            Mix<double>(q, memory, beta, emptyMemory, mixed);
         }
         else
         {
-            Mix<float>(q, memory, beta, emptyMemory, mixed, Scalars.LowestExponent32);
+            Mix<float>(q, memory, beta, emptyMemory, mixed);
         }
 
         return mixed;
     }
 
-    private static void Mix<T>(Tensor q, CompressiveMemory memory, Tensor gates, EmptyMemory emptyMemory, Tensor mixed, T floor)
+    private static void Mix<T>(Tensor q, CompressiveMemory memory, Tensor gates, EmptyMemory emptyMemory, Tensor mixed)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         var (width, valueWidth, queriesPerKey) = ((int)memory.M.size(3), (int)memory.M.size(4), (int)q.size(4));
         ReadOnlySpan<T> queries = Elements<T>(q), m = Elements<T>(memory.M), z = Elements<T>(memory.Z), beta = Elements<T>(gates);
         var outputs = Elements<T>(mixed);
+        var floor = T.CreateChecked(typeof(T) == typeof(double) ? Scalars.LowestExponent64 : Scalars.LowestExponent32);
         Span<T> sigma = new T[width];
         for (var i = 0; i < queries.Length / width; i++)
         {

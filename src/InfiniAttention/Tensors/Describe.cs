@@ -26,9 +26,6 @@ internal static class Describe
         return true;
     }
 
-    public static (long, long, long, long, long, long) SixDimensions(Tensor tensor) =>
-        (tensor.size(0), tensor.size(1), tensor.size(2), tensor.size(3), tensor.size(4), tensor.size(5));
-
     public static bool IsFloating(ScalarType type) => type is ScalarType.Float32 or ScalarType.Float64 or ScalarType.Float16 or ScalarType.BFloat16;
 
     /// <summary>TorchSharp's devices have no value equality; an index of -1 is the first device.</summary>

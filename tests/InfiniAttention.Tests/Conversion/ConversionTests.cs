@@ -179,4 +179,18 @@ public class ConversionTests(ITestOutputHelper output)
         Assert.Equal(expected.shape, actual.shape);
         return (expected - actual).abs().max().to(ScalarType.Float64).item<double>();
     }
+
+    [Fact]
+    public void Frozen_weights_stay_frozen()
+    {
+        using var scope = NewDisposeScope();
+        var options = new InfiniAttentionOptions { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 };
+        var before = nn.MultiheadAttention(8, 2);
+        before.get_parameter("in_proj_weight")!.requires_grad_(false);
+        before.get_parameter("out_proj.bias")!.requires_grad_(false);
+        var layer = InfiniAttentionModule.From(before, options);
+        Assert.Equal(
+            ["k_proj.weight", "o_proj.bias", "q_proj.weight", "v_proj.weight"],
+            layer.named_parameters().Where(entry => !entry.parameter.requires_grad).Select(entry => entry.name).Order(StringComparer.Ordinal));
+    }
 }

@@ -1,0 +1,123 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests;
+
+/// <summary>Projections given from outside, initial values, hooks.</summary>
+public class ProjectionTests
+{
+    private static readonly InfiniAttentionOptions Options = new() { EmbedDim = 8, NumHeads = 4, NumKeyValueHeads = 2, SegmentLength = 4 };
+
+    [Fact]
+    public void Given_projections_are_the_layers_own_by_name_and_by_value()
+    {
+        using var scope = NewDisposeScope();
+        var plain = new InfiniAttentionModule(Options);
+        var adapted = new InfiniAttentionModule(Options, new Adapted(8, 8), nn.Linear(8, 4, false), nn.Linear(8, 4, false), nn.Linear(8, 8, false));
+        Assert.Equal(
+            ["gate", "k_proj.weight", "o_proj.weight", "q_proj.down.weight", "q_proj.main.weight", "q_proj.up.weight", "v_proj.weight"],
+            adapted.state_dict().Keys.Order(StringComparer.Ordinal));
+        using (no_grad())
+        {
+            foreach (var name in new[] { "k_proj.weight", "v_proj.weight", "o_proj.weight" })
+            {
+                adapted.state_dict()[name].copy_(plain.state_dict()[name]);
+            }
+
+            adapted.state_dict()["q_proj.main.weight"].copy_(plain.state_dict()["q_proj.weight"]);
+        }
+
+        Tensor x = randn(2, 11, 8);
+        Difference.Close(plain.call(x), adapted.call(x), 1e-6, "an adapter that adds nothing");
+        adapted.call(x).sum().backward();
+        Assert.NotNull(adapted.get_parameter("q_proj.up.weight")!.grad);
+        var weights = adapted.state_dict().ToDictionary(entry => entry.Key, entry => entry.Value.detach().clone());
+        adapted.reset_parameters();
+        Assert.All(weights, entry => Difference.Close(entry.Value, adapted.state_dict()[entry.Key], 0, entry.Key));
+        Assert.Throws<ArgumentNullException>(() => new InfiniAttentionModule(Options, null!, nn.Linear(8, 4), nn.Linear(8, 4), nn.Linear(8, 8)));
+    }
+
+    [Fact]
+    public void Gates_start_as_the_options_say_each_head_by_itself()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniAttentionModule(Options with { GateInitPerHead = [-2, 2, 0, 0.5] });
+        Assert.Equal([-2, 2, 0, 0.5], Difference.Numbers(layer.Gate));
+        Assert.Equal([3, 3, 3, 3], Difference.Numbers(new InfiniAttentionModule(Options with { GateInit = 3 }).Gate));
+        foreach (double[] wrong in new[] { [1, 2, 3], [1, 2, 3, double.NaN], Array.Empty<double>() })
+        {
+            Assert.Contains("4 heads", Assert.Throws<ArgumentException>(() => new InfiniAttentionModule(Options with { GateInitPerHead = wrong })).Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void Reset_parameters_draws_as_a_new_layer_does()
+    {
+        using var scope = NewDisposeScope();
+        manual_seed(6);
+        var layer = new InfiniAttentionModule(Options with { Bias = true, GateInitPerHead = [-2, 2, 0, 0.5] });
+        var before = layer.state_dict().ToDictionary(entry => entry.Key, entry => Difference.Numbers(entry.Value));
+        using (no_grad())
+        {
+            layer.Gate.zero_();
+        }
+
+        layer.reset_parameters();
+        var bound = 1 / Math.Sqrt(8);
+        foreach (var (name, tensor) in layer.state_dict())
+        {
+            double[] numbers = Difference.Numbers(tensor);
+            if (name == "gate")
+            {
+                Assert.Equal(before[name], numbers);
+                continue;
+            }
+
+            Assert.NotEqual(before[name], numbers);
+            Assert.All(numbers, number => Assert.InRange(number, -bound, bound));
+        }
+    }
+
+    [Fact]
+    public void Hooks_run_for_both_calls()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniAttentionModule(Options);
+        Tensor x = randn(1, 6, 8);
+        var calls = new List<string>();
+        layer.register_forward_pre_hook((_, input) =>
+        {
+            calls.Add("before");
+            return input * 2;
+        });
+        layer.register_forward_hook((_, _, output) =>
+        {
+            calls.Add("after");
+            return output + 1;
+        });
+        var info = new TokenInfo { KeyPaddingMask = zeros(1, 6, @bool) };
+        Difference.Close(layer.forward(x * 2, info) + 1, layer.call(x, info), 1e-6, "with info");
+        Difference.Close(layer.forward(x * 2) + 1, layer.call(x), 1e-6, "without");
+        Assert.Equal(["before", "after", "before", "after"], calls);
+        Difference.Close(layer.call(x, info), ByInterface(layer, x, info), 0, "by the interface");
+
+        static Tensor ByInterface(nn.IModule<Tensor, TokenInfo?, Tensor> module, Tensor x, TokenInfo info) => module.call(x, info);
+    }
+
+    /// <summary>A linear layer with a low-rank addition that starts at 0.</summary>
+    private sealed class Adapted : nn.Module<Tensor, Tensor>
+    {
+        private readonly Linear main, down, up;
+
+        public Adapted(long inputs, long outputs)
+            : base(nameof(Adapted))
+        {
+            (main, down, up) = (nn.Linear(inputs, outputs, false), nn.Linear(inputs, 2, false), nn.Linear(2, outputs, false));
+            nn.init.zeros_(up.weight);
+            RegisterComponents();
+        }
+
+        public override Tensor forward(Tensor x) => main.call(x) + up.call(down.call(x));
+    }
+}

@@ -1,0 +1,151 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace InfiniAttention.Tests;
+
+/// <summary>A saved stream with a valid checksum may still come from another program: every field is checked for what it can be.</summary>
+public class StreamFieldTests
+{
+    private static readonly LayerCase Case = new() { Segment = 8, Length = 13, Documents = true, WriteWeights = true };
+
+    [Theory]
+    [InlineData("9223372036854775800")]
+    [InlineData("4611686018427387912")]
+    [InlineData("-8")]
+    [InlineData("+8")]
+    [InlineData(" 8")]
+    [InlineData("8.0")]
+    [InlineData("many")]
+    [InlineData("")]
+    public void A_position_that_no_stream_reaches_is_refused(string position)
+    {
+        using var scope = NewDisposeScope();
+        using SegmentStreamer streamer = Begun(out _);
+        Refused(streamer, "position", metadata => metadata["position"] = position);
+    }
+
+    [Fact]
+    public void The_last_position_that_is_allowed_can_be_continued()
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        using SegmentStreamer streamer = Begun(out Tensor x);
+        streamer.States.Map(state => new MemoryState(state.Memory, state.Normalizer, StateSchema.MaximumPosition));
+        using var file = new MemoryStream();
+        streamer.Save(file);
+        file.Position = 0;
+        streamer.Load(file);
+        Assert.True(streamer.Forward(x).isfinite().all().item<bool>());
+    }
+
+    [Theory]
+    [InlineData("documents", "negative")]
+    [InlineData("documents", "too large")]
+    [InlineData("documents", "falling")]
+    [InlineData("weights", "negative")]
+    [InlineData("weights", "not a number")]
+    [InlineData("weights", "infinite")]
+    [InlineData("keys", "too short")]
+    [InlineData("values", "of another type")]
+    [InlineData("memory", "missing")]
+    [InlineData("normalizer", "of another shape")]
+    public void Numbers_that_cannot_be_there_are_refused(string field, string how)
+    {
+        using var scope = NewDisposeScope();
+        using SegmentStreamer streamer = Begun(out _);
+        Refused(streamer, $"0.{field}", tensors: tensors =>
+            [.. tensors.Where(entry => how != "missing" || entry.Name != $"0.{field}").Select(entry => entry.Name == $"0.{field}" ? (entry.Name, Changed(entry.Tensor, how)) : entry)]);
+        Refused(streamer, "0.other", tensors: tensors => [.. tensors, ("0.other", tensors[0].Tensor)]);
+    }
+
+    [Fact]
+    public void A_state_is_saved_and_loaded_by_itself()
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        var path = Path.GetTempFileName();
+        try
+        {
+            foreach (ScalarType type in new[] { ScalarType.Float32, ScalarType.BFloat16 })
+            {
+                foreach (LayerCase one in new[] { Case, Case with { Length = 16, Rotary = RotaryPairing.Halves }, Case with { Rotary = RotaryPairing.Interleaved } })
+                {
+                    using var layer = (InfiniAttentionModule)one.Layer().to(type);
+                    Tensor x = one.Input().detach().to(type);
+                    MemoryState state = layer.ForwardFrom(null, x, one.Info()).State;
+                    state.Save(path);
+                    MemoryState loaded = MemoryState.Load(path);
+                    Assert.Equal((state.Position, state.Batch), (loaded.Position, loaded.Batch));
+                    Difference.Close(layer.ForwardFrom(state, x).Output.to(ScalarType.Float32), layer.ForwardFrom(loaded, x).Output.to(ScalarType.Float32), 0, $"{type}, {one}");
+                }
+            }
+
+            File.WriteAllBytes(path, File.ReadAllBytes(path)[..^3]);
+            Assert.Throws<InvalidDataException>(() => MemoryState.Load(path));
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+    }
+
+    [Fact]
+    public void A_state_is_made_from_its_memory_and_a_position()
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        InfiniAttentionModule layer = Case.Layer();
+        Tensor x = Case.Input().detach();
+        MemoryState state = layer.ForwardFrom(null, x.narrow(1, 0, 8)).State;
+        var made = new MemoryState(state.Memory, state.Normalizer, state.Position);
+        Difference.Close(layer.ForwardFrom(state, x).Output, layer.ForwardFrom(made, x).Output, 0, "continued");
+        Assert.Throws<ArgumentException>(() => new MemoryState(state.Memory[0], state.Normalizer, 8));
+        Assert.Throws<ArgumentException>(() => new MemoryState(state.Memory, state.Normalizer.narrow(2, 0, 1), 8));
+        Assert.Throws<ArgumentOutOfRangeException>(() => new MemoryState(state.Memory, state.Normalizer, -1));
+        Assert.Contains("position 9", Assert.Throws<ArgumentException>(() => layer.ForwardFrom(new MemoryState(state.Memory, state.Normalizer, 9), x)).Message, StringComparison.Ordinal);
+    }
+
+    private static Tensor Changed(Tensor tensor, string how) => how switch
+    {
+        "negative" => tensor - 9,
+        "too large" => tensor + 2,
+        "falling" => tensor.flip(-1) + 1,
+        "not a number" => tensor * double.NaN,
+        "infinite" => tensor / 0.0,
+        "too short" => tensor.narrow(2, 0, 1),
+        "of another type" => tensor.to(ScalarType.Float16),
+        "of another shape" => tensor.unsqueeze(0),
+        _ => tensor,
+    };
+
+    /// <summary>Writes the stream anew with changes, the checksum right, and requires that loading is refused and names the field.</summary>
+    private static void Refused(SegmentStreamer streamer, string names, Action<Dictionary<string, string>>? metadata = null, Func<List<(string Name, Tensor Tensor)>, List<(string Name, Tensor Tensor)>>? tensors = null)
+    {
+        using var saved = new MemoryStream();
+        streamer.Save(saved);
+        saved.Position = 0;
+        using var file = SafetensorsFile.Read(saved);
+        var changed = file.Metadata.ToDictionary(entry => entry.Key, entry => entry.Value);
+        metadata?.Invoke(changed);
+        List<(string Name, Tensor Tensor)> entries = [.. file.Entries.Keys.Select(name => (name, file.Tensor(name)))];
+        using var forged = new MemoryStream();
+        SafetensorsFile.Write(forged, changed, tensors is null ? entries : tensors(entries));
+        forged.Position = 0;
+        (long position, long bytes) = (streamer.Position, streamer.StateBytes);
+        var error = Assert.Throws<InvalidDataException>(() => streamer.Load(forged));
+        Assert.Contains(names, error.Message, StringComparison.Ordinal);
+        Assert.Equal((position, bytes), (streamer.Position, streamer.StateBytes));
+    }
+
+    private static SegmentStreamer Begun(out Tensor x)
+    {
+        using var mode = no_grad();
+        var streamer = new SegmentStreamer(new LayerStack(Case, 1));
+        x = Case.Input().detach();
+        TokenInfo info = Case.Info()!;
+        var starts = zeros_like(info.DocumentStarts!);
+        starts[TensorIndex.Colon, 10] = true; // in the open segment
+        streamer.Forward(x, new TokenInfo { DocumentStarts = starts, WriteWeights = info.WriteWeights!.detach() }).Dispose();
+        return streamer;
+    }
+}
