@@ -88,9 +88,16 @@ Command Memory()
     var tokens = new Option<long>("--tokens") { Description = "Tokens that Prefill reads; the other calls a quarter of them.", DefaultValueFactory = _ => 4096 * Setting.Kilo };
     var threads = new Option<int[]>("--threads") { Description = "Threads of libtorch.", DefaultValueFactory = _ => [2, 1], AllowMultipleArgumentsPerToken = true };
     var output = new Option<string?>("--output") { Description = "The folder of the file and the chart; bench/results if not given." };
-    var command = new Command("memory", "Resident memory by tokens read, each call in a fresh process, for a plain model and one that leaves native memory behind.") { calls, widths, tokens, threads, output };
+    var draw = new Option<bool>("--draw") { Description = "Only draw the chart, from the file that is there." };
+    var command = new Command("memory", "Resident memory by tokens read, each call in a fresh process, for a plain model and one that leaves native memory behind.") { calls, widths, tokens, threads, output, draw };
     command.SetAction(parsed =>
     {
+        if (parsed.GetValue(draw))
+        {
+            MemoryChart.Draw(parsed.GetValue(output) ?? Machine.ResultsFolder);
+            return;
+        }
+
         var longest = parsed.GetValue(tokens);
         MemoryJob[] jobs =
         [

@@ -28,9 +28,11 @@ void List(string file, ZipArchive archive, string[] wanted)
 }
 
 string[] frameworks = ["net10.0", "net8.0"];
+string[] buildFiles = ["InfiniAttention.targets", "TorchSharpOnOlderLinux.targets", "WeakenGlibcxxRequirement.cs"];
+string[] required = ["icon", "projectUrl", "releaseNotes"];
 using var main = ZipFile.OpenRead(package);
 List(package, main, ["InfiniAttention.nuspec", "README.md",
-    .. new[] { "InfiniAttention.targets", "TorchSharpOnOlderLinux.targets", "WeakenGlibcxxRequirement.cs" }.Select(file => $"buildTransitive/{file}"), "icon.png",
+    .. buildFiles.Select(file => $"buildTransitive/{file}"), "icon.png",
     .. frameworks.SelectMany(framework => new[] { $"lib/{framework}/InfiniAttention.dll", $"lib/{framework}/InfiniAttention.xml" })]);
 using var debug = ZipFile.OpenRead(symbols);
 List(symbols, debug, ["InfiniAttention.nuspec", .. frameworks.Select(framework => $"lib/{framework}/InfiniAttention.pdb")]);
@@ -45,7 +47,7 @@ XElement? Element(string name) => metadata.Elements().SingleOrDefault(element =>
 Console.WriteLine(metadata);
 Expect(Element("license") is { Value: "MIT" } license && (string?)license.Attribute("type") == "expression", "the license is not the expression MIT");
 Expect(Element("readme")?.Value == "README.md", "the readme is not README.md");
-foreach (var name in new[] { "icon", "projectUrl", "releaseNotes" })
+foreach (var name in required)
     Expect(!string.IsNullOrWhiteSpace(Element(name)?.Value), $"there is no {name}");
 Expect((string?)Element("repository")?.Attribute("type") == "git", "there is no git repository in the metadata");
 Expect(((string?)Element("repository")?.Attribute("commit"))?.Length == 40, "the repository has no commit");

@@ -8,7 +8,7 @@ namespace InfiniAttention.Benchmarks;
 /// <summary>A line of a chart: its name and its points, by ascending x.</summary>
 internal sealed record ChartLine(string Name, IReadOnlyList<(double X, double Y)> Points);
 
-/// <summary>A chart of lines over numbers of tokens, as SVG, that says where its numbers come from.</summary>
+/// <summary>A chart of lines over numbers of tokens, both axes logarithmic, as SVG, that says where its numbers come from.</summary>
 internal static class LineChart
 {
     private static readonly OxyColor[] Colours = [OxyColor.Parse("#0b6e99"), OxyColor.Parse("#c4452d"), OxyColor.Parse("#3b8132"), OxyColor.Parse("#7d4bb0"), OxyColor.Parse("#b07d12"), OxyColor.Parse("#555555")];
@@ -16,8 +16,7 @@ internal static class LineChart
     /// <param name="title">What is shown, and its unit.</param>
     /// <param name="lines">The lines.</param>
     /// <param name="provenance">Where the numbers come from.</param>
-    /// <param name="isLogarithmic">Whether y is in powers of 10; otherwise it begins at 0.</param>
-    public static string Svg(string title, IReadOnlyList<ChartLine> lines, IReadOnlyList<string> provenance, bool isLogarithmic = true)
+    public static string Svg(string title, IReadOnlyList<ChartLine> lines, IReadOnlyList<string> provenance)
     {
         var model = new PlotModel
         {
@@ -29,9 +28,7 @@ internal static class LineChart
             DefaultFontSize = 12,
         };
         model.Axes.Add(new LogarithmicAxis { Position = AxisPosition.Bottom, Base = 2, Title = "tokens", MajorGridlineStyle = LineStyle.Solid, MajorGridlineColor = OxyColor.Parse("#e4e4e4"), LabelFormatter = Tokens });
-        model.Axes.Add(isLogarithmic
-            ? new LogarithmicAxis { Position = AxisPosition.Left, MajorGridlineStyle = LineStyle.Solid, MajorGridlineColor = OxyColor.Parse("#e4e4e4") }
-            : new LinearAxis { Position = AxisPosition.Left, Minimum = 0, MajorGridlineStyle = LineStyle.Solid, MajorGridlineColor = OxyColor.Parse("#e4e4e4") });
+        model.Axes.Add(new LogarithmicAxis { Position = AxisPosition.Left, MajorGridlineStyle = LineStyle.Solid, MajorGridlineColor = OxyColor.Parse("#e4e4e4") });
         model.Legends.Add(new Legend { LegendPlacement = LegendPlacement.Outside, LegendPosition = LegendPosition.BottomCenter, LegendOrientation = LegendOrientation.Horizontal });
         for (var i = 0; i < lines.Count; i++)
         {

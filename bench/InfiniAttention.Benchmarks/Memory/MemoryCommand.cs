@@ -28,17 +28,12 @@ internal static class MemoryCommand
 
         string[] provenance = [.. Machine.Provenance(TorchSharp.torch.CPU)];
         AnsiConsole.Write(Show(results));
-        var path = Path.Combine(folder, "memory-cpu.csv");
+        var path = Path.Combine(folder, MemoryChart.Results);
         CsvFile.Write(path, provenance, results
             .SelectMany(result => result.Curve.Select(point => (IReadOnlyList<object?>)
                 [result.Job.Call, result.Job.Width, result.Job.MakesCrumbs, result.Job.Threads, point.Tokens, point.Bytes / (double)Megabyte, result.Peak / (double)Megabyte]))
             .Prepend(["call", "width", "model makes crumbs", "threads", "tokens", "resident MiB", "peak MiB"]));
-        var chart = Path.Combine(folder, "memory-cpu.svg");
-        File.WriteAllText(chart, LineChart.Svg(
-            "Resident memory of the process by tokens read (MiB)",
-            [.. results.Where(result => result.Curve.Count > 1).Select(result => new ChartLine(Name(result.Job), [.. result.Curve.Select(point => ((double)point.Tokens, point.Bytes / (double)Megabyte))]))],
-            provenance, isLogarithmic: false));
-        AnsiConsole.MarkupLineInterpolated($"Written to {path} and {chart}.");
+        AnsiConsole.MarkupLineInterpolated($"Written to {path} and {MemoryChart.Draw(folder)}.");
     }
 
     private static (MemoryJob Job, List<(long Tokens, long Bytes)> Curve, long Peak) Start(MemoryJob job)

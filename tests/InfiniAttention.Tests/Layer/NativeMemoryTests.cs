@@ -73,7 +73,7 @@ public class NativeMemoryTests(ITestOutputHelper output)
         Tensor a = ones(2), b = ones(2);
         double left = Left(() => (a + b).Dispose());
         output.WriteLine($"a + b leaves {left:f1} bytes");
-        Assert.InRange(left, 40, 80);
+        Assert.InRange(left, 24, 96); // 48 and its share of malloc's own; a collection in between frees some
     }
 
     private void Check(string name, Action call)
