@@ -23,13 +23,16 @@ internal static class LineChart
             Title = title,
             TitleFontSize = 15,
             Subtitle = string.Join("   ", provenance.Take(4)),
-            SubtitleFontSize = 9,
+            SubtitleFontSize = 8,
+            TitlePadding = 12,
             Background = OxyColors.White,
             DefaultFontSize = 12,
+            DefaultFont = "Arial",
+            Padding = new OxyThickness(24, 20, 64, 12),
         };
         model.Axes.Add(new LogarithmicAxis { Position = AxisPosition.Bottom, Base = 2, Title = "tokens", MajorGridlineStyle = LineStyle.Solid, MajorGridlineColor = OxyColor.Parse("#e4e4e4"), LabelFormatter = Tokens });
         model.Axes.Add(new LogarithmicAxis { Position = AxisPosition.Left, MajorGridlineStyle = LineStyle.Solid, MajorGridlineColor = OxyColor.Parse("#e4e4e4") });
-        model.Legends.Add(new Legend { LegendPlacement = LegendPlacement.Outside, LegendPosition = LegendPosition.BottomCenter, LegendOrientation = LegendOrientation.Horizontal });
+        model.Legends.Add(new Legend { LegendPlacement = LegendPlacement.Outside, LegendPosition = LegendPosition.RightTop, LegendOrientation = LegendOrientation.Vertical, LegendLineSpacing = 4 });
         for (var i = 0; i < lines.Count; i++)
         {
             var series = new LineSeries { Title = lines[i].Name, Color = Colours[i % Colours.Length], MarkerType = MarkerType.Circle, MarkerSize = 3 };
@@ -37,7 +40,7 @@ internal static class LineChart
             model.Series.Add(series);
         }
 
-        return new SvgExporter { Width = 820, Height = 480 }.ExportToString(model);
+        return new SvgExporter { Width = 1000, Height = 480, UseVerticalTextAlignmentWorkaround = true }.ExportToString(model);
     }
 
     private static string Tokens(double count) => count switch

@@ -12,7 +12,7 @@ internal static class MemoryChart
 
     private const string Earlier = "memory-cpu-before.csv";
 
-    /// <summary>Draws the curves of the widest model, with those of an earlier version where its file is there.</summary>
+    /// <summary>Draws the curves of the widest model that makes crumbs, and those of an earlier version, of a model that makes none, where its file is there.</summary>
     /// <param name="folder">Where the files are, and where the chart goes.</param>
     /// <returns>The chart's path.</returns>
     public static string Draw(string folder)
@@ -23,31 +23,34 @@ internal static class MemoryChart
         var widest = results.Max(row => row.Width);
         File.WriteAllText(chart, LineChart.Svg(
             $"Resident memory of the process by tokens read (MiB), D {widest}",
-            [.. File.Exists(before) ? Lines(Read(before).Rows, widest, "before: ") : [], .. Lines(results, widest, "")],
+            [.. File.Exists(before) ? Lines(Read(before).Rows, widest, false, "before: ") : [], .. Lines(results, widest, true, "")],
             provenance));
         return chart;
     }
 
-    private static IEnumerable<ChartLine> Lines(IEnumerable<Row> rows, long width, string prefix) =>
+    private static IEnumerable<ChartLine> Lines(IEnumerable<Row> rows, long width, bool ofCrumbs, string prefix) =>
         from row in rows
-        where row.Width == width
-        group row by (row.Call, row.MakesCrumbs, row.Threads) into job
+        where row.Width == width && row.MakesCrumbs == ofCrumbs
+        group row by (row.Call, row.Threads) into job
         where job.Count() > 1
-        let name = $"{prefix}{job.Key.Call}{(job.Key.MakesCrumbs ? ", user's crumbs" : "")}{(job.Key.Threads == 2 ? "" : $", {job.Key.Threads} thread")}"
-        select new ChartLine(name, [.. job.Select(row => ((double)row.Tokens, row.Resident))]);
+        select new ChartLine($"{prefix}{job.Key.Call}{(job.Key.Threads == 1 ? ", 1 thread" : "")}", [.. job.Select(row => ((double)row.Tokens, row.Resident))]);
 
-    private static (string[] Provenance, Row[] Rows) Read(string path)
+    private static (string[] Provenance, List<Row> Rows) Read(string path)
     {
         string[] lines = File.ReadAllLines(path);
         using var csv = new CsvReader(new StringReader(string.Join('\n', lines)), new CsvConfiguration(CultureInfo.InvariantCulture) { AllowComments = true });
-        return ([.. lines.TakeWhile(line => line.StartsWith('#')).Select(line => line[2..])], [.. csv.GetRecords<Row>()]);
+        csv.Read();
+        csv.ReadHeader();
+        var rows = new List<Row>();
+        while (csv.Read())
+        {
+            rows.Add(new(
+                csv.GetField<MemoryCall>("call"), csv.GetField<long>("width"), csv.GetField<bool>("model makes crumbs"),
+                csv.GetField<int>("threads"), csv.GetField<long>("tokens"), csv.GetField<double>("resident MiB")));
+        }
+
+        return ([.. lines.TakeWhile(line => line.StartsWith('#')).Select(line => line[2..])], rows);
     }
 
-    private sealed record Row(
-        [property: CsvHelper.Configuration.Attributes.Index(0)] MemoryCall Call,
-        [property: CsvHelper.Configuration.Attributes.Index(1)] long Width,
-        [property: CsvHelper.Configuration.Attributes.Index(2)] bool MakesCrumbs,
-        [property: CsvHelper.Configuration.Attributes.Index(3)] int Threads,
-        [property: CsvHelper.Configuration.Attributes.Index(4)] long Tokens,
-        [property: CsvHelper.Configuration.Attributes.Index(5)] double Resident);
+    private sealed record Row(MemoryCall Call, long Width, bool MakesCrumbs, int Threads, long Tokens, double Resident);
 }
