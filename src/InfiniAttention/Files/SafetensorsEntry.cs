@@ -3,8 +3,8 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>A tensor in a safetensors file: its type, its shape, and where its bytes begin in the file's data.</summary>
-internal sealed record SafetensorsEntry(ScalarType Type, long[] Shape, long Start)
+/// <summary>A tensor in a safetensors file: its type, its shape, where its bytes begin in the file's data, and how many they are.</summary>
+internal sealed record SafetensorsEntry(ScalarType Type, long[] Shape, long Start, long Bytes)
 {
     private static readonly (ScalarType Type, string Name, long Bytes)[] Types =
     [
@@ -27,7 +27,7 @@ internal sealed record SafetensorsEntry(ScalarType Type, long[] Shape, long Star
             var bytes = shape.All(size => size >= 0) ? shape.Aggregate(known.Bytes, (product, size) => checked(product * size)) : -1;
             if (known.Name is not null && offsets is [>= 0, var end] && end <= dataBytes && end - offsets[0] == bytes)
             {
-                return new(known.Type, shape, offsets[0]);
+                return new(known.Type, shape, offsets[0], bytes);
             }
         }
         catch (Exception e) when (e is KeyNotFoundException or InvalidOperationException or FormatException or OverflowException)

@@ -34,6 +34,8 @@ internal sealed class SafetensorsFile : IDisposable
             {
                 entries[property.Name] = SafetensorsEntry.Parse(property.Name, property.Value, file.Length - dataStart);
             }
+
+            CheckPlaces();
         }
         catch
         {
@@ -53,6 +55,7 @@ internal sealed class SafetensorsFile : IDisposable
     public static SafetensorsFile Read(Stream stream) => new(FileBytes.Read(stream));
 
     /// <summary>A tensor's numbers, on the CPU.</summary>
+    /// <exception cref="InvalidDataException">A bool is neither 0 nor 1.</exception>
     public Tensor Tensor(string name)
     {
         var entry = entries[name];
@@ -61,7 +64,13 @@ internal sealed class SafetensorsFile : IDisposable
         foreach (var piece in Pieces(tensor))
         {
             var size = piece.NumberOfElements * piece.ElementSize;
-            piece.bytes = file.Copy(start, (int)size);
+            var bytes = file.Copy(start, (int)size);
+            if (entry.Type == ScalarType.Bool && bytes.AsSpan().ContainsAnyExceptInRange((byte)0, (byte)1))
+            {
+                throw new InvalidDataException($"The file holds other numbers than 0 and 1 as {name}, which is of type bool.");
+            }
+
+            piece.bytes = bytes;
             start += size;
         }
 
@@ -162,11 +171,31 @@ internal sealed class SafetensorsFile : IDisposable
     {
         try
         {
-            return header.GetProperty("__metadata__").EnumerateObject().ToDictionary(entry => entry.Name, entry => entry.Value.GetString()!);
+            return header.GetProperty("__metadata__").EnumerateObject().ToDictionary(entry => entry.Name, entry => entry.Value.GetString() ?? throw new InvalidOperationException($"{entry.Name} is null"));
         }
         catch (Exception e) when (e is KeyNotFoundException or InvalidOperationException or ArgumentException)
         {
             throw new InvalidDataException("The file is altered or of another kind: its header has no metadata that is text.", e);
+        }
+    }
+
+    /// <summary>The tensors must lie one behind the other, without gaps, to the end of the file.</summary>
+    private void CheckPlaces()
+    {
+        var end = 0L;
+        foreach (var (name, entry) in entries.OrderBy(entry => (entry.Value.Start, entry.Value.Bytes)))
+        {
+            if (entry.Start != end)
+            {
+                throw new InvalidDataException($"The file holds {name} from byte {entry.Start} of its data on; it must begin at {end}, where the tensor before it ends.");
+            }
+
+            end += entry.Bytes;
+        }
+
+        if (end != file.Length - dataStart)
+        {
+            throw new InvalidDataException($"The file holds {file.Length - dataStart} bytes of data, and tensors of {end}.");
         }
     }
 

@@ -4,35 +4,57 @@ namespace InfiniAttention;
 /// What a stream and the layers of its model share while the stream is active on a thread: each layer's state goes in and comes out,
 /// and what is known of the tokens. A streamer fills it; the layers read and write it, and know no more of streams.
 /// </summary>
+/// <remarks>
+/// A slot belongs to one computation on one thread, and is kept by both. A thread alone would not do: while a computation awaits
+/// inside its activation, its thread runs others, which must not see its memory.
+/// </remarks>
 internal abstract class StreamSlot : IDisposable
 {
-    [ThreadStatic]
-    private static StreamSlot? innermost;
+    private static readonly AsyncLocal<StreamSlot?> OfComputation = new();
 
-    // Flows with a computation to other threads, where the slot itself is not: there a layer would start from an empty memory.
-    private static readonly AsyncLocal<StreamSlot?> Flowing = new();
+    [ThreadStatic]
+    private static StreamSlot? ofThread;
 
     private readonly int thread = Environment.CurrentManagedThreadId;
+    private readonly StreamSlot? threadBefore;
+    private readonly StreamSlot? computationBefore;
     private volatile bool isOver;
 
-    /// <summary>Makes this the slot of the thread, until it is disposed of.</summary>
-    protected StreamSlot(TokenInfo? info, SegmentObserver? observer)
+    /// <summary>Makes this the slot of the computation and of its thread, until it is disposed of.</summary>
+    protected StreamSlot(TokenInfo? info)
     {
-        (Outer, Info, Observer) = (Active, info, observer);
-        Flowing.Value = innermost = this;
+        (Outer, Info) = (Active, info);
+        (threadBefore, computationBefore) = (OnThread, InComputation);
+        OfComputation.Value = ofThread = this;
     }
 
-    /// <summary>The slot of this thread; null if no stream is active.</summary>
-    public static StreamSlot? Active
+    /// <summary>The slot of the computation that runs on this thread; null if no stream is active in it.</summary>
+    public static StreamSlot? Active => OnThread is { } slot && slot == InComputation ? slot : null;
+
+    private static StreamSlot? OnThread
     {
         get
         {
-            while (innermost is { isOver: true } over)
+            while (ofThread is { isOver: true } over)
             {
-                innermost = over.Outer;
+                ofThread = over.threadBefore;
             }
 
-            return innermost;
+            return ofThread;
+        }
+    }
+
+    private static StreamSlot? InComputation
+    {
+        get
+        {
+            var slot = OfComputation.Value;
+            while (slot is { isOver: true })
+            {
+                slot = slot.computationBefore;
+            }
+
+            return slot;
         }
     }
 
@@ -40,24 +62,32 @@ internal abstract class StreamSlot : IDisposable
     public TokenInfo? Info { get; }
 
     /// <summary>Called for segments that a layer writes; null if nobody listens.</summary>
-    public SegmentObserver? Observer { get; }
+    public abstract SegmentObserver? Observer { get; }
 
-    /// <summary>The slot that was the thread's before.</summary>
+    /// <summary>The slot that was the active one before.</summary>
     protected StreamSlot? Outer { get; }
 
     /// <summary>The slot that a layer of a call on this thread continues; null if it starts from an empty memory.</summary>
     /// <exception cref="InvalidOperationException">The layer runs in a stream's call, and the stream cannot carry its memory; the message says why.</exception>
     public static StreamSlot? Of(InfiniAttentionModule layer)
     {
-        if (Active is { } active)
+        var (here, around) = (OnThread, InComputation);
+        if (here == around)
         {
-            return active.Carries(layer) ? active : null;
+            return here?.Carries(layer) == true ? here : null;
         }
 
-        return Flowing.Value is { isOver: false } elsewhere && elsewhere.Carries(layer)
-            ? throw new InvalidOperationException(
+        if (around?.Carries(layer) == true)
+        {
+            throw new InvalidOperationException(
                 "A layer ran on another thread than the stream that is active around it (Task.Run inside Activate, perhaps): "
-                    + "run the model on the thread that activated the stream.")
+                    + "run the model on the thread that activated the stream.");
+        }
+
+        return here?.Carries(layer) == true
+            ? throw new InvalidOperationException(
+                "A layer ran on a thread on which another computation has a stream of the layer's model active (an await inside its activation, perhaps): "
+                    + "begin and end an activation without an await in between.")
             : null;
     }
 
@@ -77,7 +107,7 @@ internal abstract class StreamSlot : IDisposable
     /// <summary>Called once, when the slot is no longer that of its thread.</summary>
     protected abstract void Ended();
 
-    /// <summary>Gives the thread back the slot before.</summary>
+    /// <summary>Gives computation and thread back the slots that they had before.</summary>
     /// <exception cref="InvalidOperationException">This is another thread. The slot is over all the same.</exception>
     public void Dispose()
     {
@@ -95,6 +125,6 @@ internal abstract class StreamSlot : IDisposable
                     + "begin and end an activation on one thread.");
         }
 
-        Flowing.Value = Active;
+        OfComputation.Value = computationBefore;
     }
 }

@@ -52,12 +52,24 @@ internal static class StateSchema
             Check(file, prefix, field, shape);
         }
 
+        if (shape.Batch < 1)
+        {
+            throw new InvalidDataException($"The file holds {shape.Batch} rows as {prefix}memory; it must be at least one.");
+        }
+
         using var scope = NewDisposeScope();
         var open = shape.Length == 0 ? null : new OpenSegment(
             new(Tensor("keys")!, Tensor("rotated_keys"), Tensor("values")!), shape.Length, new(Tensor("padding"), Documents(), Weights()));
-        return new(new MemoryMatrix(Tensor("memory")!, Tensor("normalizer")!), open, shape.Position);
+        return new(new MemoryMatrix(Tensor("memory")!, Normalizer()), open, shape.Position);
 
         Tensor? Tensor(string name) => file.Entries.ContainsKey(prefix + name) ? file.Tensor(prefix + name).to(device) : null;
+
+        // A sum of numbers that are positive, if they are numbers.
+        Tensor Normalizer()
+        {
+            var z = Tensor("normalizer")!;
+            return Valid(z, "normalizer", z.ge(Scalars.Zero).logical_or(z.isnan()));
+        }
 
         // Counts of the starts so far: from 0 or 1 on, and never more than one more than the token before.
         Tensor? Documents()
@@ -68,12 +80,12 @@ internal static class StateSchema
             }
 
             var starts = cat([documents.narrow(-1, 0, 1), documents.diff(1, -1)], -1);
-            return Valid(documents, "documents", starts.ge(Scalars.Zero), starts.le(Scalars.One));
+            return Valid(documents, "documents", starts.ge(Scalars.Zero).logical_and(starts.le(Scalars.One)));
         }
 
-        Tensor? Weights() => Tensor("weights") is { } weights ? Valid(weights, "weights", weights.ge(Scalars.Zero), weights.lt(Scalars.Infinity)) : null;
+        Tensor? Weights() => Tensor("weights") is { } weights ? Valid(weights, "weights", weights.ge(Scalars.Zero).logical_and(weights.lt(Scalars.Infinity))) : null;
 
-        Tensor Valid(Tensor tensor, string name, Tensor first, Tensor second) => Describe.AllTrue(first.logical_and(second))
+        Tensor Valid(Tensor tensor, string name, Tensor isValid) => Describe.AllTrue(isValid)
             ? tensor
             : throw new InvalidDataException($"The file holds numbers as {prefix}{name} that cannot be there.");
     }

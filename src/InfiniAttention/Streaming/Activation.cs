@@ -5,20 +5,25 @@ internal sealed class Activation : StreamSlot
 {
     private readonly StreamStates states;
     private readonly bool isCall;
+    private readonly bool isObserved;
     private readonly bool isInner;
 
     /// <param name="states">The stream.</param>
     /// <param name="info">What is known of each token.</param>
-    /// <param name="observer">Called for segments that a layer writes.</param>
     /// <param name="isCall">Whether the streamer itself calls its model.</param>
-    public Activation(StreamStates states, TokenInfo? info, SegmentObserver? observer, bool isCall)
-        : base(info, observer)
+    /// <param name="isObserved">Whether the stream's listeners are told of segments, unless an activation around this one says no.</param>
+    public Activation(StreamStates states, TokenInfo? info, bool isCall, bool isObserved = true)
+        : base(info)
     {
-        isInner = Outer is Activation outer && outer.states == states;
-        (this.states, this.isCall) = (states, isCall || (isInner && ((Activation)Outer!).isCall));
+        var outer = Outer is Activation activation && activation.states == states ? activation : null;
+        isInner = outer is not null;
+        (this.states, this.isCall, this.isObserved) = (states, isCall || outer?.isCall == true, isObserved && outer?.isObserved != false);
     }
 
     public SegmentStreamer Streamer => states.Streamer;
+
+    /// <inheritdoc/>
+    public override SegmentObserver? Observer => isObserved ? Streamer.Observer : null;
 
     /// <inheritdoc/>
     protected override bool Carries(InfiniAttentionModule layer)

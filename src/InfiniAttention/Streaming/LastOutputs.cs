@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using static TorchSharp.torch;
 
 namespace InfiniAttention;
@@ -53,7 +54,8 @@ internal sealed class LastOutputs
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var positions = ones([tokens], int64, padding.device).cumsum(0);
-        var lengths = positions.mul(padding.logical_not()).amax([1]).cpu().data<long>().ToArray(); // 0 for a row that is all padding
-        return [.. lengths.Select(length => length == 0 ? tokens - 1 : length - 1)];
+        var lengths = positions.mul(padding.logical_not()).amax([1]).cpu(); // 0 for a row that is all padding
+        var last = MemoryMarshal.Cast<byte, long>(lengths.bytes).ToArray(); // data<long>() leaves native memory behind
+        return [.. last.Select(length => length == 0 ? tokens - 1 : length - 1)];
     }
 }

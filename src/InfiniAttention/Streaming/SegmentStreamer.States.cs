@@ -68,6 +68,7 @@ public sealed partial class SegmentStreamer
     public void Save(string path)
     {
         CheckSettled();
+        states.FollowModel();
         StreamFile.Save(states, path);
     }
 
@@ -79,6 +80,7 @@ public sealed partial class SegmentStreamer
     {
         ArgumentNullException.ThrowIfNull(stream);
         CheckSettled();
+        states.FollowModel();
         StreamFile.Save(states, stream);
     }
 

@@ -5,7 +5,8 @@ namespace InfiniAttention;
 /// <content>How a call goes through the model, window by window.</content>
 public sealed partial class SegmentStreamer
 {
-    private SegmentObserver? Observer => SegmentWritten is not { } told ? null : (layer, tokens, memory, position) =>
+    /// <summary>Tells the listeners; null if there are none.</summary>
+    internal SegmentObserver? Observer => SegmentWritten is not { } told ? null : (layer, tokens, memory, position) =>
     {
         var name = states.Layers.First(entry => entry.Layer == layer).Name;
         foreach (var report in StreamReports.OfSegments(name, tokens, memory, position))
@@ -18,7 +19,7 @@ public sealed partial class SegmentStreamer
     internal Tensor RunWindow(Tensor input, TokenInfo? info, (long Start, long Length) window, bool isObserved = true)
     {
         using var collection = new WindowCollection(window.Length);
-        using var activation = new Activation(states, info?.Narrow(window.Start, window.Length), isObserved ? Observer : null, isCall: true);
+        using var activation = new Activation(states, info?.Narrow(window.Start, window.Length), isCall: true, isObserved);
         var part = input.narrow(1, window.Start, window.Length);
         var output = ((nn.Module<Tensor, Tensor>)model).call(part);
         states.CommitCall(window.Length);

@@ -56,7 +56,7 @@ public sealed partial class SegmentStreamer : IDisposable
     /// <summary>Bytes that the stream holds: the states of all layers.</summary>
     public long StateBytes => states.Bytes;
 
-    /// <summary>The streamer active on this thread, for a model that needs its stream's <see cref="Position"/>; null outside any call.</summary>
+    /// <summary>The streamer that is active here, for a model that needs its stream's <see cref="Position"/>; null outside any call.</summary>
     public static SegmentStreamer? Current => (StreamSlot.Active as Activation)?.Streamer;
 
     /// <summary>
@@ -80,7 +80,7 @@ public sealed partial class SegmentStreamer : IDisposable
     public IDisposable Activate(TokenInfo? info = null)
     {
         CheckUsable();
-        return new Activation(states, info, Observer, isCall: false);
+        return new Activation(states, info, isCall: false);
     }
 
     /// <summary>Continues the stream and returns all outputs.</summary>
@@ -100,7 +100,8 @@ public sealed partial class SegmentStreamer : IDisposable
         for (long start = 0, length; start < tokens; start += length)
         {
             length = NextWindow(tokens - start);
-            windows.Add(RunWindow(input, info, (start, length)));
+            using var window = NewDisposeScope();
+            windows.Add(RunWindow(input, info, (start, length)).MoveToOuterDisposeScope());
         }
 
         transaction.Complete();

@@ -22,7 +22,7 @@ internal static class StreamReports
         return new(
             name, state.Position, gates,
             Numbers(Norms(state.Memory.unsqueeze(1))[0]), Numbers(Smallest(state.Normalizer.unsqueeze(1))[0]),
-            state.Bytes, state.Batch * state.Position * tokenBytes);
+            state.Bytes, (long)Int128.Min(long.MaxValue, (Int128)state.Position * state.Batch * tokenBytes));
     }
 
     /// <summary>The segments that a layer has just written, the first of which holds <paramref name="position"/>.</summary>

@@ -41,7 +41,7 @@ internal sealed class StreamStates : IDisposable
     /// <param name="isCall">Whether the streamer itself called the model.</param>
     public MemoryState? Enter(InfiniAttentionModule layer, bool isCall)
     {
-        ObjectDisposedException.ThrowIf(isDisposed, Streamer);
+        CheckAlive();
         if (isInLayer || (isInTransaction && !isCall))
         {
             throw InsideCall();
@@ -50,13 +50,13 @@ internal sealed class StreamStates : IDisposable
         var i = indices[layer];
         if (pending[i] is not null)
         {
-            var behind = layers.Where((_, j) => pending[j] is null).Select(entry => $"'{entry.Name}'");
+            var behind = layers.Where((_, j) => pending[j] is null).Select(entry => $"'{entry.Name}'").ToArray();
             throw new InvalidOperationException(
-                $"The layer '{layers[i].Name}' ran again before the call of its model was over (layers that did not run yet: {string.Join(", ", behind)}). "
+                $"The layer '{layers[i].Name}' ran again before the call of its model was over (layers that did not run yet: {(behind.Length == 0 ? "none" : string.Join(", ", behind))}). "
                     + "A stream needs a model that passes each of its Infini-attention layers every token once; after a call that failed, begin a new activation.");
         }
 
-        committed[i] = Converted(committed[i], layer);
+        Convert(i);
         isInLayer = true;
         return committed[i];
     }
@@ -68,6 +68,12 @@ internal sealed class StreamStates : IDisposable
         if (after is null)
         {
             return;
+        }
+
+        if (isDisposed)
+        {
+            after.Dispose();
+            CheckAlive();
         }
 
         pending[indices[layer]] = after;
@@ -90,6 +96,7 @@ internal sealed class StreamStates : IDisposable
     /// <summary>Commits what the layers read in a call of the model, or throws if they did not all read <paramref name="tokens"/> tokens.</summary>
     public void CommitCall(long tokens)
     {
+        CheckAlive();
         if (!Array.TrueForAll(pending, state => state is not null && state.Position == Position + tokens))
         {
             var found = string.Join(", ", layers.Select((layer, i) => $"'{layer.Name}' {(pending[i]?.Position ?? Position) - Position}"));
@@ -144,18 +151,33 @@ internal sealed class StreamStates : IDisposable
     }
 
     /// <summary>Takes over the given states, one for each layer.</summary>
+    /// <exception cref="ObjectDisposedException">The stream was disposed of; the given states are then, too.</exception>
     public void Set(IReadOnlyList<MemoryState?> states)
     {
-        DropPending();
+        if (isDisposed)
+        {
+            foreach (var state in states)
+            {
+                state?.Dispose();
+            }
+
+            CheckAlive();
+        }
+
+        Replace(states);
+    }
+
+    /// <summary>Converts the states of layers that were converted to another type since their last tokens.</summary>
+    public void FollowModel()
+    {
         for (var i = 0; i < committed.Length; i++)
         {
-            committed[i]?.Dispose();
-            committed[i] = states[i];
+            Convert(i);
         }
     }
 
     /// <summary>Frees the states; the stream is then as new.</summary>
-    public void Clear() => Set(new MemoryState?[committed.Length]);
+    public void Clear() => Replace(new MemoryState?[committed.Length]);
 
     public void Dispose()
     {
@@ -166,9 +188,12 @@ internal sealed class StreamStates : IDisposable
     private static InvalidOperationException InsideCall() =>
         new("The stream is in the middle of a call: neither its model nor what the call calls may continue or change it.");
 
+    /// <summary>Throws if the stream was disposed of, perhaps by what a call of it calls.</summary>
+    public void CheckAlive() => ObjectDisposedException.ThrowIf(isDisposed, Streamer);
+
     private void CheckOutsideCall()
     {
-        ObjectDisposedException.ThrowIf(isDisposed, Streamer);
+        CheckAlive();
         if (isInTransaction || isInLayer)
         {
             throw InsideCall();
@@ -184,19 +209,27 @@ internal sealed class StreamStates : IDisposable
         }
     }
 
-    /// <summary>The state for a layer that was converted to another type since its last tokens.</summary>
-    private static MemoryState? Converted(MemoryState? state, InfiniAttentionModule layer)
+    private void Replace(IReadOnlyList<MemoryState?> states)
     {
-        var type = layer.Gate.dtype;
-        if (state is null || ((state.Open?.Type ?? type) == type && state.Memory.dtype == MemoryState.TypeFor(type)))
+        DropPending();
+        for (var i = 0; i < committed.Length; i++)
         {
-            return state;
+            committed[i]?.Dispose();
+            committed[i] = states[i];
+        }
+    }
+
+    /// <summary>Converts a layer's state if the layer was converted to another type since its last tokens.</summary>
+    private void Convert(int i)
+    {
+        var type = layers[i].Layer.Gate.dtype;
+        if (committed[i] is not { } state || ((state.Open?.Type ?? type) == type && state.Memory.dtype == MemoryState.TypeFor(type)))
+        {
+            return;
         }
 
-        using (state)
-        {
-            return state.To(type);
-        }
+        committed[i] = state.To(type);
+        state.Dispose();
     }
 
     /// <summary>A call that advances the stream as a whole or not at all.</summary>
@@ -219,13 +252,13 @@ internal sealed class StreamStates : IDisposable
         public void Dispose()
         {
             states.isInTransaction = false;
-            if (isComplete)
+            if (isComplete || states.isDisposed)
             {
                 Array.ForEach(before, state => state?.Dispose());
             }
-            else if (!states.isDisposed)
+            else
             {
-                states.Set(before);
+                states.Replace(before);
             }
         }
     }

@@ -53,13 +53,13 @@ internal sealed class TokenLosses
         using var scope = NewDisposeScope();
         var window = target.narrow(1, start, output.size(1));
         var losses = loss(output, window);
-        if (reduction == LossReduction.Sum && losses.numel() == 1)
-        {
-            return losses.alias().MoveToOuterDisposeScope();
-        }
-
         if (!Describe.HasShape(losses, window.size(0), window.size(1)))
         {
+            if (reduction == LossReduction.Sum && losses.numel() == 1)
+            {
+                return losses.alias().MoveToOuterDisposeScope();
+            }
+
             throw new InvalidOperationException(
                 $"The loss function returned a tensor of shape {Describe.Shape(losses)}; it must return one number a token, (B, window) = ({window.size(0)}, {window.size(1)}) "
                     + $"(reduction: none), or their sum with {nameof(LossReduction)}.{nameof(LossReduction.Sum)}.");

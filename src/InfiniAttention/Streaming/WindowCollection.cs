@@ -24,7 +24,7 @@ internal readonly struct WindowCollection : IDisposable
 
     private readonly long tokens;
 
-    /// <summary>Begins a model's call.</summary>
+    /// <summary>Begins a model's call, or one that has such calls inside.</summary>
     public WindowCollection(long tokens)
     {
         this.tokens = tokens;

@@ -84,12 +84,14 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
             Cancellation.ThrowIfCancellationRequested();
             using var window = NewDisposeScope();
             var (start, length) = boundaries.Windows[w];
+            using var collection = new WindowCollection(length);
             using var first = boundaries.Leaves(w);
             streamer.States.Set(first.Share());
             boundaries.RestoreRandom(w);
 
             var output = streamer.RunWindow(Copy(input, start, length), info?.Narrow(start, length), (0, length), isObserved: false);
             var share = losses.Of(output, start);
+            streamer.States.CheckAlive();
             total += Describe.Number(share);
             if (w == boundaries.Windows.Count - 1)
             {

@@ -7,8 +7,6 @@ namespace InfiniAttention.Tests;
 /// <summary>No call leaves native bytes behind that only a garbage collection frees: they would pin the heap between a window's blocks.</summary>
 public class NativeMemoryTests(ITestOutputHelper output)
 {
-    private const int Times = 200;
-
     /// <summary>Less than the smallest thing that TorchSharp leaves behind, 32 bytes, in the mean of all calls.</summary>
     private const double Nothing = 16;
 
@@ -56,7 +54,7 @@ public class NativeMemoryTests(ITestOutputHelper output)
             using var inner = NewDisposeScope();
             layer.forward(x).sum().backward();
         };
-        double left = Left(call);
+        double left = NativeHeap.LeftBy(call);
         output.WriteLine($"{name} and backward: {left:f1} bytes a call");
         Assert.InRange(left, -32, (3 * 32) + Nothing);
     }
@@ -71,33 +69,16 @@ public class NativeMemoryTests(ITestOutputHelper output)
 
         using var scope = NewDisposeScope();
         Tensor a = ones(2), b = ones(2);
-        double left = Left(() => (a + b).Dispose());
+        double left = NativeHeap.LeftBy(() => (a + b).Dispose());
         output.WriteLine($"a + b leaves {left:f1} bytes");
         Assert.InRange(left, 24, 96); // 48 and its share of malloc's own; a collection in between frees some
     }
 
     private void Check(string name, Action call)
     {
-        double left = Left(call);
+        double left = NativeHeap.LeftBy(call);
         output.WriteLine($"{name}: {left:f1} bytes a call");
         Assert.True(left < Nothing, $"{name} leaves {left:f1} bytes a call until a collection");
-    }
-
-    /// <summary>The median of several measurements: the test runner's own threads allocate too.</summary>
-    private static double Left(Action call)
-    {
-        const int Measurements = 5;
-        var left = new List<double>();
-        for (int attempt = 0; attempt < 10 * Measurements && left.Count < Measurements; attempt++)
-        {
-            if (NativeHeap.LeftUntilCollection(call, Times) is { } bytes)
-            {
-                left.Add(bytes);
-            }
-        }
-
-        Assert.Equal(Measurements, left.Count);
-        return left.Order().ElementAt(Measurements / 2);
     }
 
     private static Action Case(string name)

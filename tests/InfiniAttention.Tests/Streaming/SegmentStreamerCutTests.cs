@@ -21,9 +21,24 @@ public class SegmentStreamerCutTests(ITestOutputHelper output)
             var whole = new SegmentStreamer(model);
             Tensor expected = whole.Forward(x, info);
 
-            var cut = new SegmentStreamer(model);
-            var pieces = one.Pieces().Select(p => cut.Forward(x.narrow(1, p.Start, p.Length), info.Part(p.Start, p.Length)));
-            difference.Add(expected, cat([.. pieces], 1), Tolerance, "output");
+            // Windows of any size, and every way to feed in turns.
+            var cut = new SegmentStreamer(model) { WindowTokens = 1 + (one.Layer.Seed % (2 * one.Layer.Segment)) };
+            foreach (var (start, length) in one.Pieces())
+            {
+                Tensor piece = x.narrow(1, start, length);
+                TokenInfo? told = info.Part(start, length);
+                int way = (one.Layer.Seed + start) % 3;
+                if (way == 2)
+                {
+                    long[] last = [.. LastReal(told?.KeyPaddingMask, x.size(0), length).Select(token => start + token)];
+                    difference.Add(cat([.. last.Select((token, row) => expected.narrow(0, row, 1).narrow(1, token, 1))], 0), cut.Prefill(piece, told), Tolerance, "last output");
+                }
+                else
+                {
+                    difference.Add(expected.narrow(1, start, length), way == 0 ? cut.Forward(piece, told) : cat([.. cut.Stream(piece, told)], 1), Tolerance, "output");
+                }
+            }
+
             SafeTensors.Of(cut).CompareTo(SafeTensors.Of(whole), Tolerance, difference);
             Assert.Equal(one.Layer.Length, cut.Position);
         });
@@ -94,6 +109,10 @@ public class SegmentStreamerCutTests(ITestOutputHelper output)
             }
         }
     }
+
+    /// <summary>Where each row's last token stands that is not padding, the last of all if there is none.</summary>
+    private static long[] LastReal(Tensor? padding, long rows, long length) => [.. Enumerable.Range(0, (int)rows).Select(row =>
+        padding is null ? length - 1 : Enumerable.Range(0, (int)length).Where(t => !padding[row, t].item<bool>()).Select(t => (long)t).DefaultIfEmpty(length - 1).Last())];
 
     private static (Tensor Output, Dictionary<string, Tensor> Gradients) WithGradients(StreamCase one)
     {

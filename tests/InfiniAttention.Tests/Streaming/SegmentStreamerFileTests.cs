@@ -192,6 +192,75 @@ public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDispos
         Assert.Contains("other Infini-attention layers", message, StringComparison.Ordinal);
     }
 
+    /// <summary>Numbers that no stream holds, in a file with a valid checksum; NaN in a memory is one that a stream can hold.</summary>
+    [Theory]
+    [InlineData("0.normalizer", 7, 0xBF)]
+    [InlineData("0.padding", 0, 2)]
+    [InlineData("0.documents", 0, 2)]
+    [InlineData("0.documents", 7, 0xFF)]
+    [InlineData("0.weights", 7, 0xBF)]
+    [InlineData("0.weights", 6, 0xFF)]
+    public void A_file_of_numbers_that_cannot_be_there_is_refused(string name, int index, byte value)
+    {
+        LayerCase one = Small with { Padding = true, Documents = true, WriteWeights = true };
+        using SegmentStreamer streamer = Begun(new LayerStack(one, 1), one);
+        byte[] bytes = Save(streamer);
+        var offsets = new SafeTensors(bytes).Entries[name].GetProperty("data_offsets");
+        byte[] forged = [.. bytes];
+        forged[8 + BitConverter.ToInt32(bytes) + offsets[0].GetInt32() + index] = value;
+        if (name == "0.weights" && value == 0xFF)
+        {
+            forged[8 + BitConverter.ToInt32(bytes) + offsets[0].GetInt32() + 7] = 0x7F; // not a number
+        }
+
+        Assert.Contains(name, IsRefused(streamer, Signed(forged), $"{value} at byte {index} of {name}"), StringComparison.Ordinal);
+        streamer.Load(new MemoryStream(Signed(bytes)));
+    }
+
+    [Theory]
+    [InlineData("\"layers\":\"", "\"layers\":null,\"x\":\"")]
+    [InlineData("\"0.memory\"", "\"\\ud800.memory\"")]
+    [InlineData("\"shape\":[1,", "\"shape\":[0,")]
+    [InlineData("\"data_offsets\":[8,16]", "\"data_offsets\":[0,8]")]
+    public void A_header_that_no_stream_has_is_refused(string original, string forged)
+    {
+        using SegmentStreamer streamer = Begun(new LayerStack(Small, 1), Small);
+        byte[] bytes = Save(streamer);
+        int headerEnd = 8 + BitConverter.ToInt32(bytes);
+        string header = Encoding.UTF8.GetString(bytes, 8, headerEnd - 8);
+        Assert.Contains(original, header, StringComparison.Ordinal);
+        byte[] changed = Encoding.UTF8.GetBytes(header.Replace(original, forged, StringComparison.Ordinal));
+        byte[] data = forged.Contains("[0,", StringComparison.Ordinal) && original.Contains("shape", StringComparison.Ordinal) ? [] : bytes[headerEnd..];
+        IsRefused(streamer, Signed([.. BitConverter.GetBytes((long)changed.Length), .. changed, .. data]), $"{forged} instead of {original}");
+    }
+
+    [Fact]
+    public void A_checksum_that_is_no_text_is_refused()
+    {
+        using SegmentStreamer streamer = Begun(new LayerStack(Small, 1), Small);
+        byte[] bytes = Save(streamer);
+        int place = Encoding.UTF8.GetString(bytes, 0, 8 + BitConverter.ToInt32(bytes)).IndexOf("\"checksum\":", StringComparison.Ordinal) + 11;
+        Encoding.ASCII.GetBytes("null".PadRight(66)).CopyTo(bytes, place);
+        IsRefused(streamer, bytes, "no checksum");
+    }
+
+    /// <summary>A model converted since the stream's last tokens: the file is of what the model is now.</summary>
+    [Theory]
+    [InlineData(3)]
+    [InlineData(4)]
+    public void A_stream_saved_after_its_model_was_converted_loads_again(int tokens)
+    {
+        using var mode = no_grad();
+        LayerCase one = Case with { Length = tokens };
+        var model = new LayerStack(one, 2);
+        using SegmentStreamer streamer = Begun(model, one);
+        model.to(ScalarType.BFloat16);
+        using var loaded = new SegmentStreamer(model);
+        loaded.Load(new MemoryStream(Save(streamer)));
+        Tensor x = one.Input().detach().to(ScalarType.BFloat16);
+        Difference.Close(streamer.Forward(x), loaded.Forward(x), 0, "continuation");
+    }
+
     [Fact]
     public void A_refused_or_failed_call_leaves_no_file_and_no_tensor()
     {
@@ -273,5 +342,15 @@ public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDispos
         header = header.Replace(original, forged, StringComparison.Ordinal);
         byte[] File(string hash) => [.. bytes[..8], .. Encoding.UTF8.GetBytes(header.Replace(checksum, hash, StringComparison.Ordinal)), .. bytes[headerEnd..]];
         return File(Convert.ToHexString(SHA256.HashData(File(zeros))));
+    }
+
+    /// <summary>The file with the checksum that fits it.</summary>
+    private static byte[] Signed(byte[] bytes)
+    {
+        int headerEnd = 8 + BitConverter.ToInt32(bytes);
+        int place = Encoding.UTF8.GetString(bytes, 0, headerEnd).IndexOf("\"checksum\":\"", StringComparison.Ordinal) + 12;
+        Encoding.ASCII.GetBytes(new string('0', 64)).CopyTo(bytes, place);
+        Encoding.ASCII.GetBytes(Convert.ToHexString(SHA256.HashData(bytes))).CopyTo(bytes, place);
+        return bytes;
     }
 }

@@ -128,6 +128,25 @@ public class SegmentStreamerWindowTests
         }));
     }
 
+    /// <summary>A model without dispose scopes of its own leaves the temporaries of one window, not of all.</summary>
+    [Fact]
+    public void What_a_model_leaves_behind_goes_with_its_window()
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        var model = new Careless();
+        using var streamer = new SegmentStreamer(model) { WindowTokens = 4 };
+        Tensor x = randn(1, 80, 8);
+        Action[] calls = [() => streamer.Forward(x), () => streamer.Prefill(x), () => streamer.Stream(x).ToList().ForEach(window => window.Dispose())];
+        foreach (Action call in calls)
+        {
+            model.Live.Clear();
+            call();
+            long growth = model.Live[^1] - model.Live[1];
+            Assert.True(growth <= model.Live.Count, $"{growth} tensors more in window {model.Live.Count} than in the second");
+        }
+    }
+
     /// <summary>A streamer with windows of 8, one with the default window, and their input.</summary>
     private static (SegmentStreamer Windowed, SegmentStreamer Whole, Tensor Input, TokenInfo? Info) Start()
     {
@@ -148,6 +167,28 @@ public class SegmentStreamerWindowTests
             {
                 throw new OperationCanceledException();
             }
+        }
+    }
+
+    /// <summary>Makes twenty tensors in each call and disposes of none.</summary>
+    private sealed class Careless : nn.Module<Tensor, Tensor>
+    {
+        private readonly InfiniAttentionModule layer = new(new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 });
+
+        public Careless()
+            : base(nameof(Careless)) => RegisterComponents();
+
+        public List<long> Live { get; } = [];
+
+        public override Tensor forward(Tensor x)
+        {
+            Live.Add(LiveTensors.Count);
+            for (int i = 0; i < 20; i++)
+            {
+                x = x.tanh();
+            }
+
+            return layer.call(x);
         }
     }
 }

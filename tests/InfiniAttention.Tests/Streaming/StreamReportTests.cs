@@ -206,6 +206,46 @@ public class StreamReportTests
     }
 
     [Fact]
+    public void Who_begins_to_listen_inside_an_activation_hears_and_who_ends_does_not()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var layer = new InfiniAttentionModule(Options);
+        var told = new List<SegmentReport>();
+        using var stream = new SegmentStreamer(layer);
+        using var activation = stream.Activate();
+        layer.call(randn(1, 8, 16));
+        stream.SegmentWritten += told.Add;
+        layer.call(randn(1, 8, 16));
+        stream.SegmentWritten -= told.Add;
+        layer.call(randn(1, 8, 16));
+        Assert.Equal(1, Assert.Single(told).Segment);
+    }
+
+    [Fact]
+    public void Back_propagation_tells_nothing_of_a_model_that_tells_its_layers_more_either()
+    {
+        using var scope = NewDisposeScope();
+        var told = new List<SegmentReport>();
+        using var stream = new SegmentStreamer(new Weighing());
+        stream.SegmentWritten += told.Add;
+        var x = randn(1, 16, 16);
+        stream.Backpropagate(x, x, (y, target) => (y - target).square().sum(-1));
+        Assert.Empty(told);
+        stream.Forward(x);
+        Assert.Equal(2, told.Count);
+    }
+
+    [Fact]
+    public void A_full_cache_beyond_all_numbers_is_not_reported_as_a_negative_one()
+    {
+        using var scope = NewDisposeScope();
+        using var stream = new SegmentStreamer(new InfiniAttentionModule(Options));
+        stream.States.Set([new MemoryState(zeros(1, 2, 4, 6), zeros(1, 2, 4), 1L << 62)]);
+        Assert.Equal(long.MaxValue, Assert.Single(stream.Report()).FullCacheBytes);
+    }
+
+    [Fact]
     public void A_disposed_stream_reports_nothing()
     {
         using var scope = NewDisposeScope();
@@ -229,4 +269,19 @@ public class StreamReportTests
     }
 
     private static double[] Numbers(Tensor x) => x.detach().to(ScalarType.Float64).contiguous().data<double>().ToArray();
+
+    /// <summary>A layer that the model activates its stream anew for.</summary>
+    private sealed class Weighing : nn.Module<Tensor, Tensor>
+    {
+        private readonly InfiniAttentionModule layer = new(Options);
+
+        public Weighing()
+            : base(nameof(Weighing)) => RegisterComponents();
+
+        public override Tensor forward(Tensor x)
+        {
+            using var activation = SegmentStreamer.Current?.Activate(new TokenInfo { WriteWeights = full([x.size(0), x.size(1)], 0.5f) });
+            return layer.call(x);
+        }
+    }
 }
