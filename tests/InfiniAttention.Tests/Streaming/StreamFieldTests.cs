@@ -74,7 +74,7 @@ public class StreamFieldTests
                     Tensor x = one.Input().detach().to(type);
                     MemoryState state = layer.ForwardFrom(null, x, one.Info()).State;
                     state.Save(path);
-                    MemoryState loaded = MemoryState.Load(path);
+                    var loaded = MemoryState.Load(path);
                     Assert.Equal((state.Position, state.Batch), (loaded.Position, loaded.Batch));
                     Difference.Close(layer.ForwardFrom(state, x).Output.to(ScalarType.Float32), layer.ForwardFrom(loaded, x).Output.to(ScalarType.Float32), 0, $"{type}, {one}");
                 }
