@@ -14,8 +14,7 @@ internal static class HostPasses
 {
     /// <summary>Whether heads (B, S, n, …, K) are a case for the passes: no gradient wanted, on a CPU, in the memory's type, without gaps, of whole vectors.</summary>
     public static bool Takes(Tensor heads, ScalarType memoryType) =>
-        HostVector.HasExp && !is_grad_enabled() && heads.device_type == DeviceType.CPU && heads.dtype == memoryType && heads.size(2) > 1
-        && HostVector.IsWhole(heads) && heads.is_contiguous() && heads.numel() * heads.ElementSize <= int.MaxValue;
+        HostVector.HasExp && heads.dtype == memoryType && heads.size(2) > 1 && AreVectors(heads);
 
     /// <summary>sigma(K) and V of each head apart, and the sum of sigma(K) over the tokens of each segment.</summary>
     /// <param name="keys">(B, S, N, G, K)</param>
@@ -60,9 +59,7 @@ internal static class HostPasses
     }
 
     /// <summary>Whether (B, S, G, …) is a case for <see cref="Sums(Tensor, Tensor)"/>.</summary>
-    public static bool TakesSums(Tensor added) =>
-        !is_grad_enabled() && added.device_type == DeviceType.CPU && added.dtype is ScalarType.Float32 or ScalarType.Float64
-        && HostVector.IsWhole(added) && added.is_contiguous() && added.numel() * added.ElementSize <= int.MaxValue;
+    public static bool TakesSums(Tensor added) => AreVectors(added);
 
     /// <summary>Equations 7 and 10. The share of the memory and the denominator go into the rows of sigma(Q) before the product with M.</summary>
     /// <param name="q">(B, S, n, G, R, K)</param>
@@ -102,6 +99,10 @@ internal static class HostPasses
 
         return mixed.alias().MoveToOuterDisposeScope();
     }
+
+    private static bool AreVectors(Tensor tensor) =>
+        !is_grad_enabled() && tensor.device_type == DeviceType.CPU && tensor.dtype is ScalarType.Float32 or ScalarType.Float64
+        && HostVector.IsWhole(tensor) && tensor.is_contiguous() && tensor.numel() * tensor.ElementSize <= int.MaxValue;
 
     private static void Keys<T>(Tensor keys, Tensor values, Tensor sigmaK, Tensor apart, Tensor sums)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>

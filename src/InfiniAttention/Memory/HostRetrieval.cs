@@ -49,8 +49,8 @@ internal static class HostRetrieval
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         var (width, valueWidth, queriesPerKey) = ((int)memory.M.size(3), (int)memory.M.size(4), (int)q.size(4));
-        ReadOnlySpan<T> queries = Elements<T>(q), m = Elements<T>(memory.M), z = Elements<T>(memory.Z), beta = Elements<T>(gates);
-        var outputs = Elements<T>(mixed);
+        ReadOnlySpan<T> queries = HostVector.Elements<T>(q), m = HostVector.Elements<T>(memory.M), z = HostVector.Elements<T>(memory.Z), beta = HostVector.Elements<T>(gates);
+        var outputs = HostVector.Elements<T>(mixed);
         var floor = T.CreateChecked(typeof(T) == typeof(double) ? Scalars.LowestExponent64 : Scalars.LowestExponent32);
         Span<T> sigma = new T[width];
         for (var i = 0; i < queries.Length / width; i++)
@@ -77,9 +77,6 @@ internal static class HostRetrieval
             }
         }
     }
-
-    private static Span<T> Elements<T>(Tensor tensor)
-        where T : struct => MemoryMarshal.Cast<byte, T>(tensor.bytes);
 
     private static T Dot<T>(ReadOnlySpan<T> a, ReadOnlySpan<T> b)
         where T : unmanaged, INumber<T>

@@ -62,32 +62,18 @@ internal sealed class OpenSegment : SharedTensors
     }
 
     /// <summary>Each tensor replaced by what <paramref name="map"/> makes of it; its first dimension is that of the rows.</summary>
-    public OpenSegment Map(Func<Tensor, Tensor> map)
-    {
-        var tokens = Tokens;
-        return new(new(map(tokens.Keys), tokens.RotatedKeys is null ? null : map(tokens.RotatedKeys), map(tokens.Values)), Length, Marks.Map(map));
-    }
+    public OpenSegment Map(Func<Tensor, Tensor> map) => new(Mapped(Tokens, map), Length, Marks.Map(map));
 
     /// <summary>Keys and values in another type, write weights in the memory's.</summary>
-    public OpenSegment To(ScalarType type, ScalarType stateType)
-    {
-        var tokens = Tokens;
-        return new(new(Copy(tokens.Keys), tokens.RotatedKeys is null ? null : Copy(tokens.RotatedKeys), Copy(tokens.Values)), Length,
-            Marks.Owned() with { Weights = Marks.Weights?.to(stateType, copy: true) });
-
-        Tensor Copy(Tensor tensor) => tensor.to(type, copy: true);
-    }
+    public OpenSegment To(ScalarType type, ScalarType stateType) => new(
+        Mapped(Tokens, tensor => tensor.to(type, copy: true)), Length, Marks.Owned() with { Weights = Marks.Weights?.to(stateType, copy: true) });
 
     /// <summary>The tokens so far of the given rows, (B) bool, made padding and 0: as if the rows had not begun.</summary>
     public OpenSegment Forget(Tensor rows)
     {
         var forgotten = rows.view(-1, 1, 1).expand(rows.size(0), 1, Length);
         var padding = Marks.Padding is null ? forgotten.clone() : Marks.Padding.logical_or(forgotten);
-        var tokens = Tokens;
-        return new(new(Cleared(tokens.Keys), tokens.RotatedKeys is null ? null : Cleared(tokens.RotatedKeys), Cleared(tokens.Values)), Length,
-            Marks.Owned() with { Padding = padding });
-
-        Tensor Cleared(Tensor tensor) => tensor.masked_fill(rows.view(-1, 1, 1, 1, 1), Scalars.Zero);
+        return new(Mapped(Tokens, tensor => tensor.masked_fill(rows.view(-1, 1, 1, 1, 1), Scalars.Zero)), Length, Marks.Owned() with { Padding = padding });
     }
 
     /// <inheritdoc/>
@@ -100,8 +86,11 @@ internal sealed class OpenSegment : SharedTensors
         }
     }
 
+    private static SegmentBuffer Mapped(SegmentTokens tokens, Func<Tensor, Tensor> map) =>
+        new(map(tokens.Keys), tokens.RotatedKeys is { } rotated ? map(rotated) : null, map(tokens.Values));
+
     private static SegmentBuffer Join(SegmentTokens? before, SegmentTokens next) => before is null
-        ? new(next.Keys.alias(), next.RotatedKeys?.alias(), next.Values.alias())
+        ? Mapped(next, tensor => tensor.alias())
         : new(
             cat([before.Keys, next.Keys], 2),
             next.RotatedKeys is null ? null : cat([before.RotatedKeys!, next.RotatedKeys], 2),

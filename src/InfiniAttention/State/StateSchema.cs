@@ -93,7 +93,6 @@ internal static class StateSchema
     private static void Check(SafetensorsFile file, string prefix, Field field, StateShape shape)
     {
         var name = prefix + field.Name;
-        var isOpenOnly = field.Needed != Needed.Always;
         var isNeeded = field.Needed switch
         {
             Needed.Always => true,
@@ -106,7 +105,7 @@ internal static class StateSchema
         if (found is null ? isNeeded : !mayBe || found.Type != field.Type(shape) || !found.Shape.SequenceEqual(field.Shape(shape)))
         {
             var what = found is null ? "nothing" : $"{found.Type} of shape ({string.Join(", ", found.Shape)})";
-            var wanted = mayBe ? $"{field.Type(shape)} of shape ({string.Join(", ", field.Shape(shape))})" : isOpenOnly ? "nothing" : "there";
+            var wanted = mayBe ? $"{field.Type(shape)} of shape ({string.Join(", ", field.Shape(shape))})" : "nothing";
             throw new InvalidDataException($"The file holds {what} as {name}; at position {shape.Position} it must be {wanted}.");
         }
     }

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using static TorchSharp.torch;
 
 namespace InfiniAttention;
@@ -55,7 +54,7 @@ internal sealed class LastOutputs
         using var noGrad = no_grad();
         var positions = ones([tokens], int64, padding.device).cumsum(0);
         var lengths = positions.mul(padding.logical_not()).amax([1]).cpu(); // 0 for a row that is all padding
-        var last = MemoryMarshal.Cast<byte, long>(lengths.bytes).ToArray(); // data<long>() leaves native memory behind
+        var last = HostVector.Elements<long>(lengths).ToArray();
         return [.. last.Select(length => length == 0 ? tokens - 1 : length - 1)];
     }
 }

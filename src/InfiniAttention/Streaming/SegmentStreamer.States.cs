@@ -112,7 +112,7 @@ public sealed partial class SegmentStreamer
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public IReadOnlyList<LayerReport> Report()
     {
-        ObjectDisposedException.ThrowIf(disposed, this);
+        states.CheckAlive();
         return [.. states.Layers.Select((entry, i) => StreamReports.Of(entry.Name, entry.Layer, states.Current[i]))];
     }
 
@@ -125,7 +125,7 @@ public sealed partial class SegmentStreamer
     /// <summary>Throws if the streamer was disposed of, or stands between its model's layers.</summary>
     private void CheckSettled()
     {
-        ObjectDisposedException.ThrowIf(disposed, this);
+        states.CheckAlive();
         states.CheckBetweenCalls();
     }
 }

@@ -27,8 +27,8 @@ public sealed partial class SegmentStreamer
             $"The model made an output of shape {Describe.Shape(output)} from {window.Length} tokens; a stream needs one output a token, (B, T, …).");
     }
 
-    /// <summary>How many tokens go through the model next: windows end at multiples of their length.</summary>
-    internal long NextWindow(long remaining) => Math.Min(remaining, windowTokens - (Position % windowTokens));
+    /// <summary>How many of the remaining tokens go through the model at once from a position on: windows end at multiples of their length.</summary>
+    internal long NextWindow(long position, long remaining) => Math.Min(remaining, windowTokens - (position % windowTokens));
 
     private IEnumerable<Tensor> Windows(Tensor input, TokenInfo? info, IProgress<long>? progress, (bool Gradients, bool Inference) mode, CancellationToken cancellationToken)
     {
@@ -37,7 +37,7 @@ public sealed partial class SegmentStreamer
         {
             cancellationToken.ThrowIfCancellationRequested();
             CheckUsable();
-            length = NextWindow(tokens - start);
+            length = NextWindow(Position, tokens - start);
             yield return Next(start, length);
         }
 
@@ -85,7 +85,7 @@ public sealed partial class SegmentStreamer
 
     private void CheckUsable()
     {
-        ObjectDisposedException.ThrowIf(disposed, this);
+        states.CheckAlive();
         if (Current is { } current && current != this)
         {
             throw new InvalidOperationException("Another stream is active on this thread; end its activation first.");

@@ -17,7 +17,6 @@ public sealed partial class SegmentStreamer : IDisposable
     private readonly nn.Module model;
     private readonly StreamStates states;
     private long windowTokens;
-    private bool disposed;
 
     /// <summary>Starts a stream with an empty memory.</summary>
     /// <param name="model">The model; it stays the caller's.</param>
@@ -99,7 +98,7 @@ public sealed partial class SegmentStreamer : IDisposable
         var windows = new List<Tensor>();
         for (long start = 0, length; start < tokens; start += length)
         {
-            length = NextWindow(tokens - start);
+            length = NextWindow(Position, tokens - start);
             using var window = NewDisposeScope();
             windows.Add(RunWindow(input, info, (start, length)).MoveToOuterDisposeScope());
         }
@@ -128,7 +127,7 @@ public sealed partial class SegmentStreamer : IDisposable
         for (long start = 0, length; start < tokens; start += length)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            length = NextWindow(tokens - start);
+            length = NextWindow(Position, tokens - start);
             using var window = NewDisposeScope();
             last.Add(RunWindow(input, info, (start, length)), start);
             progress?.Report(start + length);
@@ -208,12 +207,5 @@ public sealed partial class SegmentStreamer : IDisposable
     }
 
     /// <summary>Frees the states. The model stays as it is.</summary>
-    public void Dispose()
-    {
-        if (!disposed)
-        {
-            disposed = true;
-            states.Dispose();
-        }
-    }
+    public void Dispose() => states.Dispose();
 }

@@ -61,5 +61,5 @@ internal static class StreamReports
         Tensor Squares(Tensor x) => (x.square() * written).sum([0, 3, 4]);
     }
 
-    private static double[] Numbers(Tensor vector) => vector.detach().to(ScalarType.Float64).cpu().data<double>().ToArray();
+    private static double[] Numbers(Tensor vector) => HostVector.Elements<double>(vector.detach().to(ScalarType.Float64).cpu().contiguous()).ToArray();
 }

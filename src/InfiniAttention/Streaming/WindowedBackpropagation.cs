@@ -44,10 +44,10 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
     private List<(long Start, long Length)> WindowsOf(Tensor input)
     {
         var windows = new List<(long, long)>();
-        var (position, window) = (streamer.Position, streamer.WindowTokens);
+        var position = streamer.Position;
         for (long start = 0, length; start < input.size(1); start += length)
         {
-            length = Math.Min(input.size(1) - start, window - ((position + start) % window));
+            length = streamer.NextWindow(position + start, input.size(1) - start);
             windows.Add((start, length));
         }
 

@@ -18,7 +18,7 @@ internal static class HostVector
     public static bool IsWhole(Tensor tensor) =>
         tensor.size((int)tensor.dim() - 1) % (tensor.dtype == ScalarType.Float64 ? Vector<double>.Count : Vector<float>.Count) == 0;
 
-    /// <summary>The elements of a tensor without gaps.</summary>
+    /// <summary>The elements of a tensor without gaps; <c>data</c> would leave native memory behind.</summary>
     public static Span<T> Elements<T>(Tensor tensor)
         where T : unmanaged => MemoryMarshal.Cast<byte, T>(tensor.bytes);
 

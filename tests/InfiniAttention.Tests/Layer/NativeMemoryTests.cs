@@ -7,9 +7,6 @@ namespace InfiniAttention.Tests;
 /// <summary>No call leaves native bytes behind that only a garbage collection frees: they would pin the heap between a window's blocks.</summary>
 public class NativeMemoryTests(ITestOutputHelper output)
 {
-    /// <summary>Less than the smallest thing that TorchSharp leaves behind, 32 bytes, in the mean of all calls.</summary>
-    private const double Nothing = 16;
-
     public static TheoryData<string> Calls =>
     [
         "forward linear", "forward delta", "forward rotary", "forward grouped", "forward a part of a segment", "ForwardFrom", "one token",
@@ -27,7 +24,7 @@ public class NativeMemoryTests(ITestOutputHelper output)
 
         using var scope = NewDisposeScope();
         using var mode = no_grad();
-        Check(name, Case(name));
+        NativeHeap.LeavesNothing(output, name, Case(name));
     }
 
     /// <summary>
@@ -56,7 +53,7 @@ public class NativeMemoryTests(ITestOutputHelper output)
         };
         double left = NativeHeap.LeftBy(call);
         output.WriteLine($"{name} and backward: {left:f1} bytes a call");
-        Assert.InRange(left, -32, (3 * 32) + Nothing);
+        Assert.InRange(left, -32, (3 * 32) + NativeHeap.Nothing);
     }
 
     [Fact]
@@ -72,13 +69,6 @@ public class NativeMemoryTests(ITestOutputHelper output)
         double left = NativeHeap.LeftBy(() => (a + b).Dispose());
         output.WriteLine($"a + b leaves {left:f1} bytes");
         Assert.InRange(left, 24, 96); // 48 and its share of malloc's own; a collection in between frees some
-    }
-
-    private void Check(string name, Action call)
-    {
-        double left = NativeHeap.LeftBy(call);
-        output.WriteLine($"{name}: {left:f1} bytes a call");
-        Assert.True(left < Nothing, $"{name} leaves {left:f1} bytes a call until a collection");
     }
 
     private static Action Case(string name)

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.RegularExpressions;
+using Xunit.Abstractions;
 
 namespace InfiniAttention.Tests;
 
@@ -22,12 +23,23 @@ internal static partial class NativeHeap
     /// <summary>Bytes that the heap holds and nobody uses.</summary>
     public static long FreeBytes => Free(Info());
 
+    /// <summary>Less than the smallest thing that TorchSharp leaves behind, 32 bytes, in the mean of all calls.</summary>
+    public const double Nothing = 16;
+
+    /// <summary>Requires that a call leaves nothing behind until a collection.</summary>
+    public static void LeavesNothing(ITestOutputHelper output, string name, Action call, int times = 200)
+    {
+        double left = LeftBy(call, times);
+        output.WriteLine($"{name}: {left:f1} bytes a call");
+        Assert.True(left < Nothing, $"{name} leaves {left:f1} bytes a call until a collection");
+    }
+
     /// <summary>The median of several measurements of <see cref="LeftUntilCollection"/>: the test runner's own threads allocate too.</summary>
     /// <param name="action">What is measured.</param>
     /// <param name="times">How often in each measurement: so seldom that no collection comes in between.</param>
     public static double LeftBy(Action action, int times = 200)
     {
-        const int Measurements = 5;
+        const int Measurements = 15;
         var left = new List<double>();
         for (int attempt = 0; attempt < 10 * Measurements && left.Count < Measurements; attempt++)
         {
