@@ -165,7 +165,7 @@ public static partial class AttentionWeights
 
     private static void CheckOwner(InfiniAttentionModule module)
     {
-        if (!module.OwnsProjections)
+        if (!module.HasProjectionModules)
         {
             throw new ArgumentException($"The layer runs on the weights of an {nameof(InfiniMultiheadAttention)}: use that module's state_dict.", nameof(module));
         }

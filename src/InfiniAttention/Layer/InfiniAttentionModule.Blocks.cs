@@ -5,8 +5,8 @@ namespace InfiniAttention;
 /// <content>How a call is cut into blocks, and what goes from block to block.</content>
 public sealed partial class InfiniAttentionModule
 {
-    /// <summary>Whether the projections are the layer's own parameters, or modules that were given to it.</summary>
-    internal bool OwnsProjections => projections.Modules is not null;
+    /// <summary>Whether the projections are modules of the layer, made or given; if not, they are functions of the module around it.</summary>
+    internal bool HasProjectionModules => projections.Modules is not null;
 
     /// <summary>Checks, cuts into blocks, attends each, and keeps the state between them.</summary>
     internal (Tensor Output, MemoryState? State) Run(MemoryState? before, Tensor x, TokenInfo? info, CallUse use)
