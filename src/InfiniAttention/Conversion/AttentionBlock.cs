@@ -57,10 +57,9 @@ internal sealed class AttentionBlock
 
     /// <summary>Throws one <see cref="ArgumentException"/> that names every tensor that is missing, left over or misshapen.</summary>
     /// <param name="shapes">What the layout has, weights and biases.</param>
-    /// <param name="optional">A further tensor, which may be there.</param>
-    /// <param name="optionalShape">Its shape.</param>
+    /// <param name="optional">Further tensors, which may be there.</param>
     /// <param name="hasBias">Whether the layer takes the biases.</param>
-    public void Check(IReadOnlyDictionary<string, long[]> shapes, string optional, long[] optionalShape, bool hasBias)
+    public void Check(IReadOnlyDictionary<string, long[]> shapes, IReadOnlyDictionary<string, long[]> optional, bool hasBias)
     {
         var expected = shapes.Where(entry => hasBias || !IsBias(entry.Key)).ToDictionary(entry => entry.Key, entry => entry.Value);
         var aboutBias = shapes.Keys.Where(IsBias).Any(Holds)
@@ -68,7 +67,11 @@ internal sealed class AttentionBlock
             : "; without it Bias must be false in the layer's options";
         var problems = expected.Keys.Where(name => !Holds(name))
             .Select(name => $"'{name}' ({string.Join(", ", expected[name])}) is missing{(IsBias(name) ? aboutBias : "")}").ToList();
-        expected[optional] = optionalShape;
+        foreach (var (name, shape) in optional)
+        {
+            expected[name] = shape;
+        }
+
         foreach (var (name, tensor) in tensors)
         {
             if (!expected.TryGetValue(name, out var shape))

@@ -2,55 +2,72 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <content>The weights of a whole model whose blocks were replaced.</content>
+/// <summary>In what the weights given to <see cref="AttentionWeights.LoadModel(nn.Module, IReadOnlyDictionary{string, Tensor})"/> differ from those of the model.</summary>
+/// <param name="Missing">Parameters of memories that were not given: they keep their values.</param>
+/// <param name="LeftOver">Parameters of memories that were given and that the model does not have: they were not loaded.</param>
+public sealed record LoadedWeights(IReadOnlyList<string> Missing, IReadOnlyList<string> LeftOver);
+
+/// <content>The weights of a whole model whose blocks were replaced, or whose layers had other options.</content>
 public static partial class AttentionWeights
 {
     /// <summary>
-    /// Loads the weights of a model from before its attention was replaced, which have no gates: every gate that is not among them keeps its
-    /// initial value. Everything else must be there, and nothing may be left over, as in a strict <c>load_state_dict</c>; a gate that is there is loaded.
+    /// Loads the weights of a model from before its attention was replaced, or with other options of the memory. What belongs to a layer's memory
+    /// alone (<c>gate</c>, <c>memory_norm.…</c>, <c>memory_q_proj.weight</c>, <c>memory_k_proj.weight</c>) may be missing, and keeps its initial value, or be
+    /// left over; everything else must be there, and nothing else be left over, as in a strict <c>load_state_dict</c>.
     /// </summary>
     /// <param name="model">A model with <see cref="InfiniMultiheadAttention"/>s or <see cref="InfiniAttentionModule"/>s, however deep.</param>
     /// <param name="stateDict">The weights of the model before.</param>
+    /// <returns>The names of what was missing and of what was left over.</returns>
     /// <exception cref="ArgumentException">The model holds no Infini-attention layer; or tensors are missing, left over or misshapen: all of them are named. Nothing was loaded.</exception>
-    public static void LoadWithoutGates(nn.Module model, IReadOnlyDictionary<string, Tensor> stateDict)
+    public static LoadedWeights LoadModel(nn.Module model, IReadOnlyDictionary<string, Tensor> stateDict)
     {
+        ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(stateDict);
         var own = model.state_dict();
-        CheckNames(model, own, stateDict.Keys.ToHashSet(), nameof(stateDict));
-        var misshapen = stateDict.Where(entry => !Describe.HasShape(entry.Value, Describe.Sizes(own[entry.Key])))
+        var difference = Compare(model, own, stateDict.Keys.ToHashSet(), nameof(stateDict));
+        var known = stateDict.Where(entry => own.ContainsKey(entry.Key)).ToArray();
+        var misshapen = known.Where(entry => !Describe.HasShape(entry.Value, Describe.Sizes(own[entry.Key])))
             .Select(entry => $"'{entry.Key}' has shape {Describe.Shape(entry.Value)}; the model's is {Describe.Shape(own[entry.Key])}").ToArray();
         Refuse(misshapen, nameof(stateDict));
         using var noGrad = no_grad();
-        foreach (var (name, tensor) in stateDict)
+        foreach (var (name, tensor) in known)
         {
             own[name].copy_(tensor);
         }
+
+        return difference;
     }
 
     /// <summary>The same from a file that <c>Module.save</c> wrote.</summary>
     /// <param name="model">A model with <see cref="InfiniMultiheadAttention"/>s or <see cref="InfiniAttentionModule"/>s, however deep.</param>
     /// <param name="path">The file of the model before.</param>
+    /// <returns>The names of what was missing and of what was left over.</returns>
     /// <exception cref="ArgumentException">The model holds no Infini-attention layer; or tensors are missing or left over: all of them are named. Nothing was loaded.</exception>
-    public static void LoadWithoutGates(nn.Module model, string path)
+    public static LoadedWeights LoadModel(nn.Module model, string path)
     {
-        ArgumentException.ThrowIfNullOrEmpty(path);
         ArgumentNullException.ThrowIfNull(model);
+        ArgumentException.ThrowIfNullOrEmpty(path);
         var own = model.state_dict();
         var found = new Dictionary<string, bool>();
         model.load(path, strict: false, skip: [.. own.Keys], loadedParameters: found); // reads the names alone
-        CheckNames(model, own, [.. found.Keys], nameof(path));
+        var difference = Compare(model, own, [.. found.Keys], nameof(path));
         model.load(path, strict: false);
+        return difference;
     }
 
-    private static void CheckNames(nn.Module model, Dictionary<string, Tensor> own, HashSet<string> given, string parameter)
+    private static LoadedWeights Compare(nn.Module model, Dictionary<string, Tensor> own, HashSet<string> given, string parameter)
     {
-        var gates = ModelLayers.Of(model).Select(entry => entry.Name.Length == 0 ? Gate : $"{entry.Name}.{Gate}").ToHashSet();
+        var layers = ModelLayers.Of(model).Select(entry => entry.Name).ToHashSet();
+        string[] missing = [.. own.Keys.Where(name => !given.Contains(name))], leftOver = [.. given.Where(name => !own.ContainsKey(name))];
         Refuse(
             [
-                .. own.Keys.Where(name => !given.Contains(name) && !gates.Contains(name)).Select(name => $"'{name}' {Describe.Shape(own[name])} is missing"),
-                .. given.Where(name => !own.ContainsKey(name)).Select(name => $"'{name}' is left over"),
+                .. missing.Where(name => !IsOfMemory(name)).Select(name => $"'{name}' {Describe.Shape(own[name])} is missing"),
+                .. leftOver.Where(name => !IsOfMemory(name)).Select(name => $"'{name}' is left over"),
             ],
             parameter);
+        return new(missing, leftOver);
+
+        bool IsOfMemory(string name) => MemoryParameters.LayerOf(name) is { } layer && layers.Contains(layer);
     }
 
     private static void Refuse(string[] problems, string parameter)

@@ -10,8 +10,6 @@ namespace InfiniAttention;
 /// </remarks>
 public static partial class AttentionWeights
 {
-    private const string Gate = "gate";
-
     /// <summary>Loads the weights of a block, recognising its layout by the names and shapes of its tensors.</summary>
     /// <param name="module">The layer to load into; its options say what is expected.</param>
     /// <param name="stateDict">The weights, of any floating point type, on any device: those of the block, or of a whole model.</param>
@@ -22,7 +20,10 @@ public static partial class AttentionWeights
     /// </param>
     /// <param name="skip">Names after the prefix that are no weights, such as <c>rotary_emb.inv_freq</c>: they are passed over.</param>
     /// <returns>The layout that was recognised.</returns>
-    /// <remarks>A tensor <c>gate</c> of shape (H) is loaded where there is one; without it the layer's gate stays as it is.</remarks>
+    /// <remarks>
+    /// What belongs to the layer's memory alone (<c>gate</c>, <c>memory_norm.…</c>, <c>memory_q_proj.weight</c>, <c>memory_k_proj.weight</c>) is loaded where it is
+    /// there; without it the layer's own stays as it is.
+    /// </remarks>
     /// <exception cref="ArgumentException">
     /// The layout is not recognised, or is one of cross-attention or of added key/value biases; or tensors are missing, left
     /// over or misshapen: all of them are named. Nothing was loaded.
@@ -38,7 +39,9 @@ public static partial class AttentionWeights
         CheckPairing(options, pairing);
         var block = new AttentionBlock(stateDict, prefix, skip ?? []);
         var names = block.Recognize();
-        block.Check(Shapes(options, names), Gate, [options.NumHeads], options.Bias);
+        var targets = module.state_dict();
+        var ofMemory = targets.Where(entry => MemoryParameters.Contains(entry.Key)).ToDictionary(entry => entry.Key, entry => Describe.Sizes(entry.Value));
+        block.Check(Shapes(options, names), ofMemory, options.Bias);
 
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
@@ -52,12 +55,11 @@ public static partial class AttentionWeights
             converted[$"o_proj.{kind}"] = Tensor(names.OutputTensor(kind));
         }
 
-        if (block.Holds(Gate))
+        foreach (var name in ofMemory.Keys.Where(block.Holds))
         {
-            converted[Gate] = block[Gate];
+            converted[name] = block[name];
         }
 
-        var targets = module.state_dict();
         foreach (var (name, tensor) in converted)
         {
             targets[name].copy_(tensor);
@@ -73,7 +75,7 @@ public static partial class AttentionWeights
     /// <param name="layout">The layout wanted.</param>
     /// <param name="prefix">What to put before each name, with a dot between; empty for nothing.</param>
     /// <param name="pairing">The rotary pairing of the model that will use the weights; null: the layer's own, nothing is reordered.</param>
-    /// <returns>Copies of the weights, to be disposed of by the caller. The gate has no place in another layout and is not among them.</returns>
+    /// <returns>Copies of the weights, to be disposed of by the caller. What belongs to the memory alone, the gate and more, has no place in another layout and is not among them.</returns>
     /// <exception cref="ArgumentException">The pairing is given for a layer without rotary embedding, or the layout is none.</exception>
     public static Dictionary<string, Tensor> Save(InfiniAttentionModule module, AttentionLayout layout, string prefix = "", RotaryPairing? pairing = null)
     {

@@ -45,7 +45,7 @@ public sealed partial class InfiniAttentionModule
     private static void KeepFrozen(MultiheadAttention attention, InfiniAttentionModule layer)
     {
         var trained = attention.named_parameters().ToDictionary(entry => entry.name, entry => entry.parameter.requires_grad);
-        foreach (var (name, parameter) in layer.named_parameters().Where(entry => entry.name != nameof(gate)))
+        foreach (var (name, parameter) in layer.named_parameters().Where(entry => !MemoryParameters.Contains(entry.name)))
         {
             var kind = name[(name.IndexOf('.', StringComparison.Ordinal) + 1)..];
             parameter.requires_grad_(trained[name.StartsWith("o_proj", StringComparison.Ordinal) ? $"out_proj.{kind}" : $"in_proj_{kind}"]);

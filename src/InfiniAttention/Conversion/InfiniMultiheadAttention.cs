@@ -6,7 +6,7 @@ namespace InfiniAttention;
 
 /// <summary>
 /// An Infini-attention layer with the forward and the <c>state_dict</c> of <c>nn.MultiheadAttention</c>, for causal
-/// self-attention: a model changes the type at one declaration and loads its old weights with <see cref="AttentionWeights.LoadWithoutGates(nn.Module, IReadOnlyDictionary{string, Tensor})"/>.
+/// self-attention: a model changes the type at one declaration and loads its old weights with <see cref="AttentionWeights.LoadModel(nn.Module, IReadOnlyDictionary{string, Tensor})"/>.
 /// </summary>
 /// <remarks>
 /// T tokens, B batch, E width, N segment length. Sequence first: (T, B, E). Parameters are <c>in_proj_weight</c> (3E, E),
@@ -226,7 +226,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     {
         var start = slot?.PositionOf(attention) ?? 0;
         Require(!isWanted || (start == 0 && tokens <= Options.SegmentLength && slot?.Info is null),
-            $"need_weights is true for tokens {start} to {start + tokens}{(slot?.Info is null ? "" : " with the token info of a sloter")}; there are weights for a sequence "
+            $"need_weights is true for tokens {start} to {start + tokens}{(slot?.Info is null ? "" : " with the token info of a streamer")}; there are weights for a sequence "
             + $"in one call of at most a segment ({Options.SegmentLength} tokens) alone: what is read from the memory has none for each token. Pass false.",
             "need_weights");
     }

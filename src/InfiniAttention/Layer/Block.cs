@@ -20,13 +20,14 @@ internal readonly record struct Block(long Start, long Length, long Segments)
     /// <param name="tokens">Tokens of each row in the call.</param>
     /// <param name="segmentLength">N</param>
     /// <param name="blockSegments">The most segments of a block.</param>
-    public static List<Block> Cut(long position, long tokens, long segmentLength, long blockSegments)
+    /// <param name="isFirstAlone">Whether the first segment is a block of its own, because those after it have a segment before them in view and it has none.</param>
+    public static List<Block> Cut(long position, long tokens, long segmentLength, long blockSegments, bool isFirstAlone)
     {
         var blocks = new List<Block>();
         for (long start = 0, length; start < tokens; start += length)
         {
             var open = (position + start) % segmentLength;
-            var segments = open == 0 ? Math.Clamp((tokens - start) / segmentLength, 1, blockSegments) : 1;
+            var segments = open == 0 && !(isFirstAlone && start == 0) ? Math.Clamp((tokens - start) / segmentLength, 1, blockSegments) : 1;
             length = Math.Min((segments * segmentLength) - open, tokens - start);
             blocks.Add(new(start, length, segments));
         }

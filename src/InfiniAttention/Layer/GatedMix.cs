@@ -11,9 +11,9 @@ internal static class GatedMix
     /// <param name="local">A_dot, (B, S, n, G, R, V); overwritten without gradients.</param>
     /// <param name="retrieved">A_mem as numerator (B, S, n, G, R, V) and denominator (B, S, n, G, R, 1)</param>
     /// <param name="seesMemory">(B, S, n) bool: false for a token of a document that the memory does not hold; null if all do.</param>
-    /// <param name="emptyMemory">What a query takes that finds nothing: A_dot alone, or A_mem as 0.</param>
+    /// <param name="rule">What a query takes that finds nothing, and the norm of A_mem.</param>
     /// <returns>(B, S, n, G, R, V)</returns>
-    public static Tensor Of(Parameter beta, Tensor local, (Tensor Numerator, Tensor Denominator) retrieved, Tensor? seesMemory, EmptyMemory emptyMemory)
+    public static Tensor Of(Parameter beta, Tensor local, (Tensor Numerator, Tensor Denominator) retrieved, Tensor? seesMemory, ReadRule rule)
     {
         using var scope = NewDisposeScope();
         var (numerator, denominator) = retrieved;
@@ -26,9 +26,16 @@ internal static class GatedMix
 
         var heads = PerHead(beta, local);
         var memoryShare = heads.sigmoid().mul(found.to(local.dtype));
-        var localShare = emptyMemory == EmptyMemory.LocalOnly ? memoryShare.neg().add_(Scalars.One, Scalars.One) : heads.neg().sigmoid();
+        var localShare = rule.Empty == EmptyMemory.LocalOnly ? memoryShare.neg().add_(Scalars.One, Scalars.One) : heads.neg().sigmoid();
         var mixed = is_grad_enabled() ? local.mul(localShare) : local.mul_(localShare);
-        return mixed.addcmul_(numerator, memoryShare.div(denominator.masked_fill(found.logical_not(), Scalars.One)), Scalars.One).MoveToOuterDisposeScope();
+        denominator = denominator.masked_fill(found.logical_not(), Scalars.One);
+        if (rule.Norm is null)
+        {
+            return mixed.addcmul_(numerator, memoryShare.div(denominator), Scalars.One).MoveToOuterDisposeScope();
+        }
+
+        var (weighted, inverseRms) = rule.Norm.Read(numerator.div(denominator));
+        return mixed.addcmul_(weighted, memoryShare.mul(inverseRms), Scalars.One).MoveToOuterDisposeScope();
     }
 
     /// <summary>Equation 10 before anything was written.</summary>

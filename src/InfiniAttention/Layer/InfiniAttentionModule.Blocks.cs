@@ -14,7 +14,8 @@ public sealed partial class InfiniAttentionModule
         Check(before, x, info);
         using var scope = NewDisposeScope();
         HostHeap.KeepTemporaries();
-        var blocks = Block.Cut(before?.Position ?? 0, x.size(1), Options.SegmentLength, BlockSize.Segments(Options, x));
+        var isFirstAlone = Options.LocalSegments > 1 && before?.Earlier is null;
+        var blocks = Block.Cut(before?.Position ?? 0, x.size(1), Options.SegmentLength, BlockSize.Segments(Options, x), isFirstAlone);
         var inputs = Inputs(x, blocks);
         var outputs = new BlockOutputs(x.size(1));
         var state = before?.Share()
@@ -54,14 +55,19 @@ public sealed partial class InfiniAttentionModule
         var k = projections.Key(x).view(batch, segments, n, Options.KeyValueHeads, Options.KeyWidth);
         var v = projections.Value(x).view(batch, segments, n, Options.KeyValueHeads, Options.ValueWidth);
         var offset = before.Position % Options.SegmentLength;
-        var queries = new SegmentQueries(rotary?.Rotate(q, offset) ?? q, q);
-        var tokens = new SegmentTokens(k, rotary?.Rotate(k, offset), v, SegmentMarks.From(info, segments, before.Memory.dtype));
+        var (memoryQueries, memoryKeys) = MemoryHeads(x, q, k);
+        var queries = new SegmentQueries(rotary?.Rotate(q, offset) ?? q, memoryQueries);
+        var tokens = new SegmentTokens(memoryKeys, v, SegmentMarks.From(info, segments, before.Memory.dtype))
+        {
+            OtherLocalKeys = rotary?.Rotate(k, offset) ?? (Options.HasOtherLocalKeys ? k : null),
+            OtherPassedKeys = Options.HasOtherPassedKeys ? rotary!.Rotate(k, offset - Options.SegmentLength) : null,
+        };
 
         var isKept = offset > 0 || (offset + n < Options.SegmentLength && block.HasSuccessor);
         var open = isKept ? OpenSegment.Append(before.Open, tokens, Options.SegmentLength) : null;
         try
         {
-            tokens = open?.Tokens ?? tokens;
+            tokens = (open?.Tokens ?? tokens) with { Earlier = before.Earlier };
             var isWhole = tokens.Length == Options.SegmentLength;
             var isFirst = segments == 1 && before.Position < Options.SegmentLength;
             var steps = new AttentionSteps(
@@ -75,13 +81,19 @@ public sealed partial class InfiniAttentionModule
             }
 
             var output = projections.Output(Describe.As(heads, x.dtype).reshape(batch, block.Length, -1));
-            return (output.MoveToOuterDisposeScope(), before.Next(memory.After, block.Length, isWhole ? null : open));
+            var ended = isWhole && block.HasSuccessor && Options.LocalSegments > 1 ? EarlierSegment.LastOf(tokens) : null;
+            return (output.MoveToOuterDisposeScope(), before.Next(memory.After, block.Length, isWhole ? null : open, ended));
         }
         finally
         {
             open?.Release();
         }
     }
+
+    /// <summary>Q and K as the memory takes them, without position: those of the local attention, or of projections of their own.</summary>
+    private (Tensor Q, Tensor K) MemoryHeads(Tensor x, Tensor q, Tensor k) => Options.OwnMemoryProjections
+        ? (memory_q_proj!.call(x).view(Describe.Sizes(q)), memory_k_proj!.call(x).view(Describe.Sizes(k)))
+        : (q, k);
 
     /// <summary>x for each block. Cut at once, because the gradient of every single cut is as long as x; without gradients views leave no native memory behind.</summary>
     private static Tensor[] Inputs(Tensor x, List<Block> blocks)

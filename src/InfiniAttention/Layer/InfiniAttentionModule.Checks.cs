@@ -57,10 +57,22 @@ public sealed partial class InfiniAttentionModule
             throw new ArgumentException($"state stands at position {state.Position} with {state.Open?.Length ?? 0} tokens in its open segment; it is not of a layer whose SegmentLength is {Options.SegmentLength}.", nameof(state));
         }
 
-        if (state.Open is { } open && (open.Type != x.dtype || open.HasRotatedKeys != (rotary is not null)))
+        if (state.LayerType is { } type && type != x.dtype)
+        {
+            throw new ArgumentException($"state holds tokens of type {type}; they must be {x.dtype}, like the layer: convert it with To.", nameof(state));
+        }
+
+        if (state.Open is { } open && open.OtherKeys != (Options.HasOtherLocalKeys, Options.HasOtherPassedKeys))
         {
             throw new ArgumentException(
-                $"state has an open segment of type {open.Type} {(open.HasRotatedKeys ? "with" : "without")} rotary positions; it must be {x.dtype} {(rotary is null ? "without" : "with")} them, like the layer.",
+                $"state has an open segment of a layer with another Rotary, OwnMemoryProjections or LocalSegments; this layer's are {Options.Rotary?.ToString() ?? "null"}, {Options.OwnMemoryProjections} and {Options.LocalSegments}.",
+                nameof(state));
+        }
+
+        if (state.Earlier is { } earlier && (Options.LocalSegments == 1 || earlier.Keys.size(2) != Options.SegmentLength))
+        {
+            throw new ArgumentException(
+                $"state has a segment of {earlier.Keys.size(2)} tokens in view; the layer, whose LocalSegments is {Options.LocalSegments} and whose SegmentLength is {Options.SegmentLength}, has none or another.",
                 nameof(state));
         }
     }

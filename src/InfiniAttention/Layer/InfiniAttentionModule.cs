@@ -9,7 +9,8 @@ namespace InfiniAttention;
 /// </summary>
 /// <remarks>
 /// B batch, T tokens, D model width, H query heads, G key/value heads, R = H/G query heads of each, K key width, V value
-/// width, N segment length, S segments. Parameters are <c>q_proj</c>, <c>k_proj</c>, <c>v_proj</c>, <c>o_proj</c> and <c>gate</c>.
+/// width, N segment length, S segments. Parameters are <c>q_proj</c>, <c>k_proj</c>, <c>v_proj</c>, <c>o_proj</c> and <c>gate</c>,
+/// and with options that are not the paper's <c>memory_norm</c>, <c>memory_q_proj</c> and <c>memory_k_proj</c>.
 /// M and z are float32 whatever the layer's type, float64 in a float64 layer. In evaluation any number of threads may share a layer.
 /// </remarks>
 public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, nn.IModule<Tensor, TokenInfo?, Tensor>
@@ -19,6 +20,9 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
     private readonly nn.Module<Tensor, Tensor>? v_proj;
     private readonly nn.Module<Tensor, Tensor>? o_proj;
     private readonly Parameter gate;
+    private readonly Linear? memory_q_proj;
+    private readonly Linear? memory_k_proj;
+    private readonly MemoryNorm? memory_norm;
     private readonly Projections projections;
     private readonly RotaryEmbedding? rotary;
     private readonly SegmentAttention attention;
@@ -62,11 +66,21 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
         Options = options;
         this.projections = projections;
         (q_proj, k_proj, v_proj, o_proj) = (projections.Modules?.Query, projections.Modules?.Key, projections.Modules?.Value, projections.Modules?.Output);
-        gate = new Parameter(zeros([options.NumHeads], CheckedType(dtype), device));
+        var type = CheckedType(dtype);
+        gate = new Parameter(zeros([options.NumHeads], type, device));
         gate.DetachFromDisposeScope();
-        ResetGate();
-        rotary = options.Rotary is { } rotaryOptions ? new RotaryEmbedding(rotaryOptions, options.RotaryWidth, options.SegmentLength) : null;
-        attention = new SegmentAttention(options);
+        memory_norm = options.MemoryNorm ? new MemoryNorm(options.NumHeads, options.KeyValueHeads, options.ValueWidth, type, device) : null;
+        if (options.OwnMemoryProjections)
+        {
+            memory_q_proj = nn.Linear(options.EmbedDim, options.NumHeads * options.KeyWidth, hasBias: false, device, type);
+            memory_k_proj = nn.Linear(options.EmbedDim, options.KeyValueHeads * options.KeyWidth, hasBias: false, device, type);
+        }
+
+        ResetMemoryParameters();
+        rotary = options.Rotary is { } rotaryOptions
+            ? new RotaryEmbedding(rotaryOptions, options.RotaryWidth, (1 - options.LocalSegments) * options.SegmentLength, options.SegmentLength)
+            : null;
+        attention = new SegmentAttention(options, memory_norm);
         RegisterComponents();
     }
 
@@ -75,6 +89,9 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
 
     /// <summary>beta of each head, (H). The memory's share of a head's output is sigmoid(beta), equation 10.</summary>
     public Parameter Gate => gate;
+
+    /// <summary>The norms on the memory's path; null for none.</summary>
+    internal MemoryNorm? MemoryNorm => memory_norm;
 
     /// <summary>Attends x from an empty memory, or continues the stream of the active <see cref="SegmentStreamer"/>.</summary>
     /// <param name="x">(B, T, D)</param>
@@ -148,19 +165,27 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
         return (output, after!);
     }
 
-    /// <summary>Initialises the projections as <c>nn.Linear</c> does, and the gates as the options say. Projections that were given are left as they are.</summary>
+    /// <summary>
+    /// Initialises the projections as <c>nn.Linear</c> does, the gates as the options say, and what else the memory has: its own projections from
+    /// N(0, 1/D), the scales of its norms at 6 and their weights at 1. Projections that were given are left as they are.
+    /// </summary>
     public void reset_parameters()
     {
         projections.Reset();
-        ResetGate();
+        ResetMemoryParameters();
     }
 
-    private void ResetGate()
+    private void ResetMemoryParameters()
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var beta = tensor(Options.GateInitPerHead?.ToArray() ?? Enumerable.Repeat(Options.GateInit, (int)Options.NumHeads).ToArray(), ScalarType.Float64);
         gate.copy_(beta);
+        memory_norm?.Reset();
+        foreach (var projection in new[] { memory_q_proj, memory_k_proj }.OfType<Linear>())
+        {
+            nn.init.normal_(projection.weight, 0, 1 / Math.Sqrt(Options.EmbedDim));
+        }
     }
 
     /// <inheritdoc/>
@@ -173,6 +198,9 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
             v_proj?.Dispose();
             o_proj?.Dispose();
             gate.Dispose();
+            memory_q_proj?.Dispose();
+            memory_k_proj?.Dispose();
+            memory_norm?.Dispose();
             rotary?.Dispose();
         }
 

@@ -46,6 +46,24 @@ public sealed record InfiniAttentionOptions
     /// <summary>What a row outputs while its memory is empty. Default: <see cref="EmptyMemory.LocalOnly"/>.</summary>
     public EmptyMemory EmptyMemory { get; init; }
 
+    /// <summary>
+    /// Not the paper's: whether the memory's queries and keys are normalised with a learned scale for each head before sigma, and what is read from it is
+    /// normalised before the gate. A model that is trained with it recalls facts of earlier segments (docs/equations.md, docs/training.md). Default: false.
+    /// </summary>
+    public bool MemoryNorm { get; init; }
+
+    /// <summary>
+    /// Not the paper's: whether the memory has projections of its own for its queries and keys, without bias, in place of those of the local
+    /// attention; values stay shared. With <see cref="MemoryNorm"/> it learns faster. Default: false.
+    /// </summary>
+    public bool OwnMemoryProjections { get; init; }
+
+    /// <summary>
+    /// How many segments the local attention sees: 1, the paper's, or 2 (not the paper's), where each token also sees the whole segment before its own, at
+    /// the distance at which it stands. The state then holds that segment's keys and values too. Default: 1.
+    /// </summary>
+    public long LocalSegments { get; init; } = 1;
+
     /// <summary>Rotary embedding of the local attention; null for none. The number of elements it turns must be even.</summary>
     public RotaryOptions? Rotary { get; init; }
 
@@ -82,6 +100,12 @@ public sealed record InfiniAttentionOptions
     /// <summary>How many elements of a head the rotary embedding turns.</summary>
     internal long RotaryWidth => Rotary is { } rotary ? rotary.Width ?? KeyWidth : 0;
 
+    /// <summary>Whether the local attention sees other keys than the memory.</summary>
+    internal bool HasOtherLocalKeys => Rotary is not null || OwnMemoryProjections;
+
+    /// <summary>Whether a segment's keys look different from the segment after it.</summary>
+    internal bool HasOtherPassedKeys => Rotary is not null && LocalSegments > 1;
+
     internal long QueriesPerKey => NumHeads / KeyValueHeads;
 
     /// <summary>Throws an <see cref="ArgumentException"/> for options that describe no layer.</summary>
@@ -97,6 +121,7 @@ public sealed record InfiniAttentionOptions
         Require(NumHeads % KeyValueHeads == 0, nameof(NumKeyValueHeads), KeyValueHeads, $"a divisor of NumHeads ({NumHeads})");
         Require(HeadDim is not null || EmbedDim % NumHeads == 0, nameof(NumHeads), NumHeads,
             $"a divisor of EmbedDim ({EmbedDim}), unless HeadDim is given");
+        Require(LocalSegments is 1 or 2, nameof(LocalSegments), LocalSegments, "1 or 2");
         Require(Enum.IsDefined(Update), nameof(Update), Update, "Linear or Delta");
         Require(Enum.IsDefined(DeltaNormalizer), nameof(DeltaNormalizer), DeltaNormalizer, "BeforeSegment or AfterSegment");
         Require(Enum.IsDefined(EmptyMemory), nameof(EmptyMemory), EmptyMemory, "LocalOnly or Gated");

@@ -5,11 +5,11 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>
-/// Rotary position embedding (Su et al., arXiv 2104.09864) for positions 0 to N-1 of a segment. Scores depend on distances
+/// Rotary position embedding (Su et al., arXiv 2104.09864) for positions 0 to N-1 of a segment, and below 0 for keys of segments before. Scores depend on distances
 /// alone, so positions that restart at each segment give the same scores as absolute ones, exact at any position of a stream.
 /// Of a head's K elements it turns the first <c>width</c>.
 /// </summary>
-internal sealed class RotaryEmbedding(RotaryOptions options, long width, long segmentLength) : IDisposable
+internal sealed class RotaryEmbedding(RotaryOptions options, long width, long first, long end) : IDisposable
 {
     // One table for each device and type the layer was used on: it is no weight, and threads share it.
     private readonly ConcurrentDictionary<(DeviceType, int, ScalarType), Lazy<(Tensor Cos, Tensor Sin)>> tables = new();
@@ -30,7 +30,7 @@ internal sealed class RotaryEmbedding(RotaryOptions options, long width, long se
         // (n, W), or (n, 1 …, W) for the heads between
         Tensor PerToken(Tensor table)
         {
-            var rows = table.narrow(0, position, x.size(2));
+            var rows = table.narrow(0, position - first, x.size(2));
             for (var dimension = x.dim(); dimension > 4; dimension--)
             {
                 rows = rows.unsqueeze(1);
@@ -45,19 +45,20 @@ internal sealed class RotaryEmbedding(RotaryOptions options, long width, long se
         ? x.roll(width / 2, -1)
         : x.reshape(-1, 2).flip(1).view(Describe.Sizes(x));
 
-    /// <summary>Cosines, and sines that are negative for the first element of a pair, each (N, width).</summary>
+    /// <summary>Cosines, and sines that are negative for the first element of a pair, each (end - first, width).</summary>
     private (Tensor Cos, Tensor Sin) CreateTables(Device device, ScalarType type)
     {
-        var (cos, sin) = (new double[segmentLength * width], new double[segmentLength * width]);
-        for (var position = 0L; position < segmentLength; position++)
+        var rows = end - first;
+        var (cos, sin) = (new double[rows * width], new double[rows * width]);
+        for (var row = 0L; row < rows; row++)
         {
             for (var pair = 0L; pair < width / 2; pair++)
             {
-                var angle = position * Math.Pow(options.Theta, -2.0 * pair / width);
-                var (first, second) = options.Pairing == RotaryPairing.Halves ? (pair, pair + (width / 2)) : (2 * pair, (2 * pair) + 1);
-                cos[(position * width) + first] = cos[(position * width) + second] = Math.Cos(angle);
-                sin[(position * width) + first] = -Math.Sin(angle);
-                sin[(position * width) + second] = Math.Sin(angle);
+                var angle = (first + row) * Math.Pow(options.Theta, -2.0 * pair / width);
+                var (one, other) = options.Pairing == RotaryPairing.Halves ? (pair, pair + (width / 2)) : (2 * pair, (2 * pair) + 1);
+                cos[(row * width) + one] = cos[(row * width) + other] = Math.Cos(angle);
+                sin[(row * width) + one] = -Math.Sin(angle);
+                sin[(row * width) + other] = Math.Sin(angle);
             }
         }
 
@@ -68,7 +69,7 @@ internal sealed class RotaryEmbedding(RotaryOptions options, long width, long se
 
         Tensor Table(double[] numbers)
         {
-            using var table = tensor(numbers, [segmentLength, width], ScalarType.Float64);
+            using var table = tensor(numbers, [rows, width], ScalarType.Float64);
             return table.to(type, device).DetachFromDisposeScope();
         }
     }

@@ -5,12 +5,13 @@ namespace InfiniAttention;
 
 /// <summary>Equations 6 to 10 of the paper (Munkhdalai, Faruqui, Gopal, arXiv 2404.07143) for the tokens of S segments.</summary>
 /// <remarks>B batch, S segments, n tokens of each, G key/value heads, R = H/G query heads of each, K key width, V value width.</remarks>
-internal sealed class SegmentAttention(InfiniAttentionOptions options)
+internal sealed class SegmentAttention(InfiniAttentionOptions options, MemoryNorm? norm)
 {
     private readonly UpdateRule update = UpdateRule.Of(options.Update, options.DeltaNormalizer);
+    private readonly ReadRule read = new(options.EmptyMemory, norm);
 
     /// <param name="queries">Q of the last n tokens of each segment.</param>
-    /// <param name="tokens">K and V of each segment so far.</param>
+    /// <param name="tokens">K and V of each segment so far, and of the segment before if it is in view.</param>
     /// <param name="before">M and z before the first segment.</param>
     /// <param name="beta">The gates, (H)</param>
     /// <param name="steps">What this block needs of the equations.</param>
@@ -20,13 +21,13 @@ internal sealed class SegmentAttention(InfiniAttentionOptions options)
         using var scope = NewDisposeScope();
 
         // Equation 6: A_dot = softmax(Q K^T / sqrt(K)) V
-        var local = Describe.As(LocalAttention.Attend(queries.Local, tokens, steps.Dropout, !options.SecondDerivatives), before.M.dtype);
+        var local = Describe.As(LocalAttention.Attend(queries.Local, tokens.InView(), steps.Dropout, !options.SecondDerivatives), before.M.dtype);
 
         // Equations 8 and 9: M_s = T_s M_{s-1} + W_s. They come first because all segments go at once, and each reads M_{s-1}.
-        var memory = steps.Writes ? CompressiveMemory.Write(update, before.M, before.Z, tokens) : CompressiveMemory.Unchanged(before.M, before.Z);
+        var memory = steps.Writes ? CompressiveMemory.Write(update, before.M, before.Z, tokens, norm) : CompressiveMemory.Unchanged(before.M, before.Z);
 
         // Equations 7 and 10: A_mem = sigma(Q) M_{s-1} / (sigma(Q) z_{s-1}), A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot
-        var a = steps.Reads ? Mix(queries.Memory, tokens.Marks, memory, beta, local) : GatedMix.OfEmpty(beta, local, options.EmptyMemory);
+        var a = steps.Reads ? Mix(queries.Memory, tokens.Marks, memory, beta, local) : GatedMix.OfEmpty(beta, local, read.Empty);
 
         return (a.MoveToOuterDisposeScope(), memory.MoveToOuterDisposeScope());
     }
@@ -35,9 +36,9 @@ internal sealed class SegmentAttention(InfiniAttentionOptions options)
     private Tensor Mix(Tensor q, SegmentMarks marks, CompressiveMemory memory, Parameter beta, Tensor local)
     {
         var isPlain = marks.Documents is null;
-        return isPlain && HostRetrieval.Takes(q, memory) ? HostRetrieval.Mix(q, memory, beta, options.EmptyMemory, local)
-            : isPlain && HostPasses.Takes(q, local.dtype) && HostVector.IsWhole(local) ? HostPasses.ReadAndMix(q, memory, beta, options.EmptyMemory, local)
-            : GatedMix.Of(beta, local, memory.Read(q), marks.SeesMemory(q.size(2)), options.EmptyMemory);
+        return isPlain && HostRetrieval.Takes(q, memory) ? HostRetrieval.Mix(q, memory, beta, read, local)
+            : isPlain && HostPasses.Takes(q, local.dtype) && HostVector.IsWhole(local) ? HostPasses.ReadAndMix(q, memory, beta, read, local)
+            : GatedMix.Of(beta, local, memory.Read(q, norm), marks.SeesMemory(q.size(2)), read);
     }
 }
 

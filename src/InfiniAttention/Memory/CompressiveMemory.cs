@@ -19,11 +19,12 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
     /// <param name="m">M before the first segment, (B, G, K, V)</param>
     /// <param name="z">z before the first segment, (B, G, K)</param>
     /// <param name="tokens">The tokens of S whole segments.</param>
-    public static CompressiveMemory Write(UpdateRule rule, Tensor m, Tensor z, SegmentTokens tokens)
+    /// <param name="norm">The norms on the memory's path; null for none.</param>
+    public static CompressiveMemory Write(UpdateRule rule, Tensor m, Tensor z, SegmentTokens tokens, MemoryNorm? norm = null)
     {
         using var scope = NewDisposeScope();
         var (batch, segments, heads) = (tokens.Keys.size(0), tokens.Keys.size(1), tokens.Keys.size(3));
-        var (sigmaK, values, written) = Apart(tokens, m.dtype);
+        var (sigmaK, values, written) = Apart(tokens, m.dtype, norm);
 
         // z_s = z_{s-1} + sum_t sigma(K_t), under every rule.
         var keep = tokens.Marks.Keep();
@@ -49,12 +50,13 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
 
     /// <summary>Equation 7, A_mem = sigma(Q) M / (sigma(Q) z), as its numerator and denominator.</summary>
     /// <param name="q">(B, S, n, G, R, K)</param>
+    /// <param name="norm">The norms on the memory's path, of which this takes that of q; null for none.</param>
     /// <returns>(B, S, n, G, R, V) and (B, S, n, G, R, 1)</returns>
-    public (Tensor Numerator, Tensor Denominator) Read(Tensor q)
+    public (Tensor Numerator, Tensor Denominator) Read(Tensor q, MemoryNorm? norm = null)
     {
         using var scope = NewDisposeScope();
         var (batch, segments, n, heads, group, width) = QueryShape.Of(q);
-        var sigmaQ = FeatureMap.ApplyToHeads(q, M.dtype);                                        // (B*S*G, R*n, K)
+        var sigmaQ = FeatureMap.ApplyToHeads(q, M.dtype, norm is null ? null : norm.Queries);    // (B*S*G, R*n, K)
         var numerator = sigmaQ.bmm(M.reshape(-1, width, M.size(4)));
         var denominator = FeatureMap.Denominator(sigmaQ, Z.reshape(-1, 1, width), mayOverwrite: true);
         return (PerToken(numerator).MoveToOuterDisposeScope(), PerToken(denominator).MoveToOuterDisposeScope());
@@ -64,20 +66,20 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
 
     /// <summary>sigma(K) and V of each head apart, and what is written of sigma(K): times the write weights, with its sum over each segment.</summary>
     /// <returns>(B*S*G, N, K), (B*S*G, N, V), and (B*S*G, N, K) with (B*S*G, K)</returns>
-    private static (Tensor SigmaK, Tensor Values, (Tensor SigmaK, Tensor Sums) Written) Apart(SegmentTokens tokens, ScalarType type)
+    private static (Tensor SigmaK, Tensor Values, (Tensor SigmaK, Tensor Sums) Written) Apart(SegmentTokens tokens, ScalarType type, MemoryNorm? norm)
     {
         using var scope = NewDisposeScope();
         var (k, v) = (tokens.Keys, tokens.Values);
         Tensor sigmaK, values, written, sums;
         if (tokens.Marks.IsEmpty && HostPasses.Takes(k, type) && HostPasses.Takes(v, type))
         {
-            (sigmaK, values, sums) = HostPasses.Keys(k, v);
+            (sigmaK, values, sums) = HostPasses.Keys(k, v, norm);
             written = sigmaK;
         }
         else
         {
             var (batch, segments, length, heads) = (k.size(0), k.size(1), k.size(2), k.size(3));
-            sigmaK = FeatureMap.ApplyToHeads(k.unsqueeze(4), type);
+            sigmaK = FeatureMap.ApplyToHeads(k.unsqueeze(4), type, norm is null ? null : norm.Keys);
             values = Describe.As(v, type).transpose(2, 3).reshape(batch * segments * heads, length, v.size(4));
             written = sigmaK;
             if (tokens.Marks.Writes(type) is { } weights)

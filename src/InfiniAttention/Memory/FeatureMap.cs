@@ -27,12 +27,14 @@ internal static class FeatureMap
     /// </summary>
     /// <param name="heads">(B, S, n, G, R, K)</param>
     /// <param name="type">The memory's type.</param>
+    /// <param name="norm">What is done to the heads before; null for nothing.</param>
     /// <returns>(B*S*G, R*n, K)</returns>
-    public static Tensor ApplyToHeads(Tensor heads, ScalarType type)
+    public static Tensor ApplyToHeads(Tensor heads, ScalarType type, Func<Tensor, Tensor>? norm = null)
     {
         using var scope = NewDisposeScope();
         var (batch, segments, n, keyHeads, group, width) = QueryShape.Of(heads);
-        return Apply(Describe.As(heads, type)).permute(0, 1, 3, 4, 2, 5).reshape(batch * segments * keyHeads, group * n, width).MoveToOuterDisposeScope();
+        var x = Describe.As(heads, type);
+        return Apply(norm?.Invoke(x) ?? x).permute(0, 1, 3, 4, 2, 5).reshape(batch * segments * keyHeads, group * n, width).MoveToOuterDisposeScope();
     }
 
     /// <summary>sigma z of each token, the denominator of equations 7 and 9.</summary>

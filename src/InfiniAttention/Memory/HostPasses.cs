@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.InteropServices;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -19,20 +20,22 @@ internal static class HostPasses
     /// <summary>sigma(K) and V of each head apart, and the sum of sigma(K) over the tokens of each segment.</summary>
     /// <param name="keys">(B, S, N, G, K)</param>
     /// <param name="values">(B, S, N, G, V)</param>
+    /// <param name="norm">The norms on the memory's path; null for none.</param>
     /// <returns>(B*S*G, N, K), (B*S*G, N, V) and (B, S, G, K)</returns>
-    public static (Tensor SigmaK, Tensor Values, Tensor Sums) Keys(Tensor keys, Tensor values)
+    public static (Tensor SigmaK, Tensor Values, Tensor Sums) Keys(Tensor keys, Tensor values, MemoryNorm? norm = null)
     {
         var (batch, segments, length, heads) = (keys.size(0), keys.size(1), keys.size(2), keys.size(3));
         var sigmaK = empty([batch * segments * heads, length, keys.size(4)], keys.dtype);
         var apart = empty([batch * segments * heads, length, values.size(4)], keys.dtype);
         var sums = empty([batch, segments, heads, keys.size(4)], keys.dtype);
+        var written = new WrittenKeys(sigmaK, apart, sums);
         if (keys.dtype == ScalarType.Float64)
         {
-            Keys<double>(keys, values, sigmaK, apart, sums);
+            Keys(keys, values, HostNorm<double>.Of(norm), written);
         }
         else
         {
-            Keys<float>(keys, values, sigmaK, apart, sums);
+            Keys(keys, values, HostNorm<float>.Of(norm), written);
         }
 
         return (sigmaK, apart, sums);
@@ -65,38 +68,25 @@ internal static class HostPasses
     /// <param name="q">(B, S, n, G, R, K)</param>
     /// <param name="memory">The memory before each segment.</param>
     /// <param name="beta">The gates, (H)</param>
-    /// <param name="emptyMemory">What a query that finds nothing takes.</param>
+    /// <param name="rule">What a query that finds nothing takes, and the norms.</param>
     /// <param name="local">A_dot, (B, S, n, G, R, V); overwritten.</param>
     /// <returns>A, (B, S, n, G, R, V)</returns>
-    public static Tensor ReadAndMix(Tensor q, CompressiveMemory memory, Tensor beta, EmptyMemory emptyMemory, Tensor local)
+    public static Tensor ReadAndMix(Tensor q, CompressiveMemory memory, Tensor beta, ReadRule rule, Tensor local) => q.dtype == ScalarType.Float64
+        ? ReadAndMix<double>(q, memory, beta, rule, local)
+        : ReadAndMix<float>(q, memory, beta, rule, local);
+
+    private static Tensor ReadAndMix<T>(Tensor q, CompressiveMemory memory, Tensor beta, ReadRule rule, Tensor local)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         using var scope = NewDisposeScope();
         var (batch, segments, n, heads, group, width) = QueryShape.Of(q);
         var rows = empty([batch * segments * heads, group * n, width], q.dtype);
         var localShares = empty([batch * segments, n, heads * group], q.dtype);
-        var (z, gates) = (memory.Z.contiguous(), Describe.As(beta, q.dtype).contiguous());
-        var isDouble = q.dtype == ScalarType.Float64;
-        var mixed = local.contiguous();
-        var scaled = new ScaledQueries(rows, localShares, emptyMemory == EmptyMemory.Gated);
-        if (isDouble)
-        {
-            Queries<double>(q, z, gates, scaled);
-        }
-        else
-        {
-            Queries<float>(q, z, gates, scaled);
-        }
-
+        var (z, gates, mixed) = (memory.Z.contiguous(), Describe.As(beta, q.dtype).contiguous(), local.contiguous());
+        var norm = HostNorm<T>.Of(rule.Norm);
+        Queries(q, z, gates, norm, new(rows, localShares, rule.Empty == EmptyMemory.Gated));
         var product = rows.bmm(memory.M.reshape(-1, width, memory.M.size(4)));
-        if (isDouble)
-        {
-            Mix<double>(mixed, localShares, product);
-        }
-        else
-        {
-            Mix<float>(mixed, localShares, product);
-        }
-
+        Mix(mixed, localShares, product, norm);
         return mixed.alias().MoveToOuterDisposeScope();
     }
 
@@ -104,14 +94,17 @@ internal static class HostPasses
         !is_grad_enabled() && tensor.device_type == DeviceType.CPU && tensor.dtype is ScalarType.Float32 or ScalarType.Float64
         && HostVector.IsWhole(tensor) && tensor.is_contiguous() && tensor.numel() * tensor.ElementSize <= int.MaxValue;
 
-    private static void Keys<T>(Tensor keys, Tensor values, Tensor sigmaK, Tensor apart, Tensor sums)
+    /// <summary>Where the pass over the keys writes.</summary>
+    private sealed record WrittenKeys(Tensor SigmaK, Tensor Values, Tensor Sums);
+
+    private static void Keys<T>(Tensor keys, Tensor values, HostNorm<T>? norm, WrittenKeys written)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         var (length, heads, width, valueWidth) = ((int)keys.size(2), (int)keys.size(3), (int)keys.size(4), (int)values.size(4));
-        HostVector.ForEach(sigmaK.size(0), (first, end) =>
+        HostVector.ForEach(written.SigmaK.size(0), (first, end) =>
         {
             Span<Vector<T>> k = HostVector.Of<T>(keys), v = HostVector.Of<T>(values);
-            Span<Vector<T>> sigma = HostVector.Of<T>(sigmaK), a = HostVector.Of<T>(apart), z = HostVector.Of<T>(sums);
+            Span<Vector<T>> sigma = HostVector.Of<T>(written.SigmaK), a = HostVector.Of<T>(written.Values), z = HostVector.Of<T>(written.Sums);
             var (kWidth, vWidth) = (width / Vector<T>.Count, valueWidth / Vector<T>.Count);
             for (var p = first; p < end; p++)
             {
@@ -123,9 +116,10 @@ internal static class HostPasses
                     var token = (((segment * length) + t) * heads) + head;
                     var target = sigma.Slice(((p * length) + t) * kWidth, kWidth);
                     var source = k.Slice(token * kWidth, kWidth);
+                    var scale = new Vector<T>(norm is null ? T.One : norm.KeyScales[head] * HostNorm<T>.InverseRms(source));
                     for (var i = 0; i < target.Length; i++)
                     {
-                        var feature = HostVector.Sigma(source[i]);
+                        var feature = HostVector.Sigma(source[i] * scale);
                         target[i] = feature;
                         sum[i] += feature;
                     }
@@ -164,12 +158,12 @@ internal static class HostPasses
     }
 
     /// <summary>Where the pass over the queries writes.</summary>
-    /// <param name="Rows">sigma(Q) sigmoid(beta) / (sigma(Q) z), (B*S*G, R*n, K)</param>
+    /// <param name="Rows">sigma(Q) sigmoid(beta) / (sigma(Q) z), with norms sigma(Q) / (sigma(Q) z), (B*S*G, R*n, K)</param>
     /// <param name="LocalShares">The share of A_dot, (B*S, n, G*R)</param>
     /// <param name="IsGated">Whether a query that finds nothing takes its share of nothing.</param>
     private sealed record ScaledQueries(Tensor Rows, Tensor LocalShares, bool IsGated);
 
-    private static void Queries<T>(Tensor q, Tensor normalizer, Tensor gates, ScaledQueries scaled)
+    private static void Queries<T>(Tensor q, Tensor normalizer, Tensor gates, HostNorm<T>? norm, ScaledQueries scaled)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         var (n, heads, group, width) = ((int)q.size(2), (int)q.size(3), (int)q.size(4), (int)q.size(5));
@@ -190,10 +184,11 @@ internal static class HostPasses
                         var token = (((segment * n) + t) * heads * group) + (head * group) + r;
                         var row = rows.Slice(((((p * group) + r) * n) + t) * length, length);
                         var query = queries.Slice(token * length, length);
+                        var scale = new Vector<T>(norm is null ? T.One : norm.QueryScales[(head * group) + r] * HostNorm<T>.InverseRms(query));
                         var dot = Vector<T>.Zero;
                         for (var i = 0; i < row.Length; i++)
                         {
-                            var feature = HostVector.Sigma(query[i]);
+                            var feature = HostVector.Sigma(query[i] * scale);
                             row[i] = feature;
                             dot += feature * normal[i];
                         }
@@ -201,7 +196,7 @@ internal static class HostPasses
                         var denominator = Vector.Sum(dot);
                         var isFound = denominator != T.Zero; // NaN is found: a lost memory must not pass for an empty one
                         localShares[token] = T.One - (isFound || scaled.IsGated ? share : T.Zero);
-                        var factor = new Vector<T>(isFound ? share / denominator : T.Zero);
+                        var factor = new Vector<T>(isFound ? (norm is null ? share : T.One) / denominator : T.Zero);
                         for (var i = 0; i < row.Length; i++)
                         {
                             row[i] *= factor;
@@ -212,11 +207,12 @@ internal static class HostPasses
         });
     }
 
-    /// <summary>local * its share + product, in place.</summary>
+    /// <summary>local * its share + product, in place; with norms the product is A_mem, and its norm is taken here.</summary>
     /// <param name="local">(B, S, n, G, R, V)</param>
     /// <param name="shares">(B*S, n, G*R)</param>
     /// <param name="product">(B*S*G, R*n, V)</param>
-    private static void Mix<T>(Tensor local, Tensor shares, Tensor product)
+    /// <param name="norm">The norms; null for none.</param>
+    private static void Mix<T>(Tensor local, Tensor shares, Tensor product, HostNorm<T>? norm)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         var (n, heads, length) = ((int)local.size(2), (int)(local.size(3) * local.size(4)), (int)local.size(5) / Vector<T>.Count);
@@ -224,6 +220,7 @@ internal static class HostPasses
         {
             Span<Vector<T>> a = HostVector.Of<T>(local), read = HostVector.Of<T>(product);
             Span<T> localShares = HostVector.Elements<T>(shares);
+            ReadOnlySpan<Vector<T>> weights = norm is null ? [] : MemoryMarshal.Cast<T, Vector<T>>(norm.ReadWeights);
             for (var token = first; token < end; token++)
             {
                 var (segment, t) = (token / n, token % n);
@@ -231,10 +228,23 @@ internal static class HostPasses
                 {
                     var row = a.Slice(((token * heads) + head) * length, length);
                     var added = read.Slice(((((segment * heads) + head) * n) + t) * length, length);
-                    var share = new Vector<T>(localShares[(token * heads) + head]);
+                    var localShare = localShares[(token * heads) + head];
+                    var share = new Vector<T>(localShare);
+                    if (norm is null)
+                    {
+                        for (var i = 0; i < row.Length; i++)
+                        {
+                            row[i] = (row[i] * share) + added[i];
+                        }
+
+                        continue;
+                    }
+
+                    var factor = new Vector<T>((T.One - localShare) * HostNorm<T>.InverseRms(added)); // a query that finds nothing has 0 here
+                    var weight = weights.Slice(head * length, length);
                     for (var i = 0; i < row.Length; i++)
                     {
-                        row[i] = (row[i] * share) + added[i];
+                        row[i] = (row[i] * share) + (added[i] * weight[i] * factor);
                     }
                 }
             }

@@ -23,57 +23,69 @@ internal static class HostRetrieval
         && memory.M.numel() * q.size(4) <= MostElements
         && q.is_contiguous() && memory.M.is_contiguous() && memory.Z.is_contiguous();
 
-    /// <summary>A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot, with A_mem = sigma(q) M / (sigma(q) z).</summary>
+    /// <summary>A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot, with A_mem = sigma(q) M / (sigma(q) z), or with the norms on the memory's path.</summary>
     /// <param name="q">(B, 1, 1, G, R, K)</param>
     /// <param name="memory">The memory before the token's segment.</param>
     /// <param name="beta">The gates, (H)</param>
-    /// <param name="emptyMemory">What a query that finds nothing takes.</param>
+    /// <param name="rule">What a query that finds nothing takes, and the norms.</param>
     /// <param name="local">A_dot, (B, 1, 1, G, R, V); overwritten.</param>
     /// <returns>(B, 1, 1, G, R, V)</returns>
-    public static Tensor Mix(Tensor q, CompressiveMemory memory, Tensor beta, EmptyMemory emptyMemory, Tensor local)
+    public static Tensor Mix(Tensor q, CompressiveMemory memory, Tensor beta, ReadRule rule, Tensor local)
     {
         var mixed = local.contiguous();
         if (mixed.dtype == ScalarType.Float64)
         {
-            Mix<double>(q, memory, beta, emptyMemory, mixed);
+            Mix<double>(q, memory, beta, rule, mixed);
         }
         else
         {
-            Mix<float>(q, memory, beta, emptyMemory, mixed);
+            Mix<float>(q, memory, beta, rule, mixed);
         }
 
         return mixed;
     }
 
-    private static void Mix<T>(Tensor q, CompressiveMemory memory, Tensor gates, EmptyMemory emptyMemory, Tensor mixed)
+    private static void Mix<T>(Tensor q, CompressiveMemory memory, Tensor gates, ReadRule rule, Tensor mixed)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         var (width, valueWidth, queriesPerKey) = ((int)memory.M.size(3), (int)memory.M.size(4), (int)q.size(4));
         ReadOnlySpan<T> queries = HostVector.Elements<T>(q), m = HostVector.Elements<T>(memory.M), z = HostVector.Elements<T>(memory.Z), beta = HostVector.Elements<T>(gates);
         var outputs = HostVector.Elements<T>(mixed);
         var floor = T.CreateChecked(typeof(T) == typeof(double) ? Scalars.LowestExponent64 : Scalars.LowestExponent32);
-        Span<T> sigma = new T[width];
+        var norm = HostNorm<T>.Of(rule.Norm);
+        Span<T> sigma = new T[width], read = new T[valueWidth];
         for (var i = 0; i < queries.Length / width; i++)
         {
             var head = i / queriesPerKey; // of B*G
             var query = queries.Slice(i * width, width);
+            var scale = norm is null ? T.One : norm.QueryScales[i % beta.Length] * HostNorm<T>.InverseRms(Dot(query, query), width);
             for (var k = 0; k < width; k++)
             {
-                sigma[k] = T.Max(query[k], T.Zero) + T.Exp(T.Clamp(query[k], floor, T.Zero));
+                var x = query[k] * scale;
+                sigma[k] = T.Max(x, T.Zero) + T.Exp(T.Clamp(x, floor, T.Zero));
             }
 
             var denominator = Dot(sigma, z.Slice(head * width, width));
             var share = T.One / (T.One + T.Exp(-beta[i % beta.Length]));
             var isFound = denominator != T.Zero; // NaN is found: a lost memory must not pass for an empty one
             var output = outputs.Slice(i * valueWidth, valueWidth);
-            Scale(output, T.One - (isFound || emptyMemory == EmptyMemory.Gated ? share : T.Zero));
+            Scale(output, T.One - (isFound || rule.Empty == EmptyMemory.Gated ? share : T.Zero));
             if (isFound)
             {
+                read.Clear();
                 var matrix = m.Slice(head * width * valueWidth, width * valueWidth);
                 for (var k = 0; k < width; k++)
                 {
-                    AddScaled(output, matrix.Slice(k * valueWidth, valueWidth), sigma[k] * share / denominator);
+                    AddScaled(read, matrix.Slice(k * valueWidth, valueWidth), sigma[k] / denominator);
                 }
+
+                if (norm is not null)
+                {
+                    share *= HostNorm<T>.InverseRms(Dot<T>(read, read), valueWidth);
+                    Multiply(read, norm.ReadWeights.AsSpan(i % beta.Length * valueWidth, valueWidth));
+                }
+
+                AddScaled(output, read, share);
             }
         }
     }
@@ -103,6 +115,15 @@ internal static class HostRetrieval
         foreach (ref var element in target)
         {
             element *= factor;
+        }
+    }
+
+    private static void Multiply<T>(Span<T> target, ReadOnlySpan<T> factors)
+        where T : unmanaged, INumber<T>
+    {
+        for (var i = 0; i < target.Length; i++)
+        {
+            target[i] *= factors[i];
         }
     }
 

@@ -14,12 +14,13 @@ public sealed class MemoryState : IDisposable
 {
     private readonly MemoryMatrix matrix;
     private readonly OpenSegment? open;
+    private readonly EarlierSegment? earlier;
     private int isDisposed;
 
     /// <summary>Takes over a hold on what is given.</summary>
-    internal MemoryState(MemoryMatrix matrix, OpenSegment? open, long position)
+    internal MemoryState(MemoryMatrix matrix, OpenSegment? open, EarlierSegment? earlier, long position)
     {
-        (this.matrix, this.open, Position) = (matrix, open, position);
+        (this.matrix, this.open, this.earlier, Position) = (matrix, open, earlier, position);
     }
 
     /// <summary>A state with a given memory and no open segment.</summary>
@@ -28,7 +29,7 @@ public sealed class MemoryState : IDisposable
     /// <param name="position">Tokens consumed; a multiple of the segment length of the layer that continues from the state.</param>
     /// <exception cref="ArgumentException">A tensor has another rank, shape, type or device, or the position is negative.</exception>
     public MemoryState(Tensor memory, Tensor normalizer, long position)
-        : this(Checked(memory, normalizer, position), null, position)
+        : this(Checked(memory, normalizer, position), null, null, position)
     {
     }
 
@@ -41,23 +42,31 @@ public sealed class MemoryState : IDisposable
     /// <summary>Tokens consumed so far.</summary>
     public long Position { get; }
 
-    /// <summary>Bytes held: M, z and the open segment.</summary>
+    /// <summary>Bytes held: M, z, the open segment and, where the local attention sees it, the segment before.</summary>
     public long Bytes => Tensors.Sum(tensor => tensor.NumberOfElements * tensor.ElementSize);
 
     /// <summary>The type of M and z in a layer of the given type.</summary>
     internal static ScalarType TypeFor(ScalarType layer) => layer == ScalarType.Float64 ? ScalarType.Float64 : ScalarType.Float32;
 
+    /// <summary>The type of the layer whose tokens the state holds; null if it holds none.</summary>
+    internal ScalarType? LayerType => open?.Type ?? earlier?.Keys.dtype;
+
     internal MemoryMatrix Matrix => matrix;
 
     internal OpenSegment? Open => open;
 
+    /// <summary>The segment before the open one; null if the local attention does not see it, or there is none.</summary>
+    internal EarlierSegment? Earlier => earlier;
+
     internal long Batch => Memory.size(0);
 
-    internal IEnumerable<Tensor> Tensors => open is null ? matrix.Tensors : [.. matrix.Tensors, .. open.Tensors];
+    internal IEnumerable<Tensor> Tensors => Holdings.SelectMany(held => held.Tensors);
+
+    private IEnumerable<SharedTensors> Holdings => new SharedTensors?[] { matrix, open, earlier }.OfType<SharedTensors>();
 
     /// <summary>A memory of shape (B, G, K, V) to which nothing was written.</summary>
     internal static MemoryState Empty(long[] shape, ScalarType type, Device device) =>
-        new(new MemoryMatrix(zeros(shape, type, device), zeros(shape[..3], type, device)), null, 0);
+        new(new MemoryMatrix(zeros(shape, type, device), zeros(shape[..3], type, device)), null, null, 0);
 
     /// <summary>The same state for a further owner.</summary>
     internal MemoryState Share()
@@ -65,19 +74,25 @@ public sealed class MemoryState : IDisposable
         ThrowIfDisposed();
         matrix.Hold();
         open?.Hold();
-        return new(matrix, open, Position);
+        earlier?.Hold();
+        return new(matrix, open, earlier, Position);
     }
 
-    /// <summary>The state after further tokens: with the memory after them (null if it is the same), and what is open then.</summary>
-    internal MemoryState Next((Tensor M, Tensor Z)? after, long tokens, OpenSegment? nowOpen)
+    /// <summary>The state after further tokens: with the memory after them (null if it is the same), what is open then, and the segment that ended with them and stays in view (null if it is the same).</summary>
+    internal MemoryState Next((Tensor M, Tensor Z)? after, long tokens, OpenSegment? nowOpen, EarlierSegment? ended)
     {
         if (after is null)
         {
             matrix.Hold();
         }
 
+        if (ended is null)
+        {
+            earlier?.Hold();
+        }
+
         nowOpen?.Hold();
-        return new(after is var (m, z) ? new(m, z) : matrix, nowOpen, Position + tokens);
+        return new(after is var (m, z) ? new(m, z) : matrix, nowOpen, ended ?? earlier, Position + tokens);
     }
 
     /// <summary>The same state without the graph that led to it: back-propagation stops here. The tensors share their storage.</summary>
@@ -110,6 +125,7 @@ public sealed class MemoryState : IDisposable
         return Made(() => new(
             new MemoryMatrix(Memory.masked_fill(rows.view(-1, 1, 1, 1), Scalars.Zero), Normalizer.masked_fill(rows.view(-1, 1, 1), Scalars.Zero)),
             open?.Forget(rows),
+            earlier?.Forget(rows),
             Position));
     }
 
@@ -137,6 +153,7 @@ public sealed class MemoryState : IDisposable
         return Made(() => new(
             new MemoryMatrix(Memory.to(TypeFor(type), copy: true), Normalizer.to(TypeFor(type), copy: true)),
             open?.To(type, TypeFor(type)),
+            earlier?.To(type),
             Position));
     }
 
@@ -162,6 +179,7 @@ public sealed class MemoryState : IDisposable
         {
             matrix.Release();
             open?.Release();
+            earlier?.Release();
         }
     }
 
@@ -171,7 +189,7 @@ public sealed class MemoryState : IDisposable
     internal MemoryState Map(Func<Tensor, Tensor> map)
     {
         ThrowIfDisposed();
-        return Made(() => new(new MemoryMatrix(map(Memory), map(Normalizer)), open?.Map(map), Position));
+        return Made(() => new(new MemoryMatrix(map(Memory), map(Normalizer)), open?.Map(map), earlier?.Map(map), Position));
     }
 
     private static MemoryState Made(Func<MemoryState> make)

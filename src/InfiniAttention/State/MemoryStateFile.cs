@@ -36,8 +36,12 @@ internal static class MemoryStateFile
         }
 
         var keys = file.Entries.GetValueOrDefault("keys");
-        var shape = new StateShape(position, keys?.Shape.ElementAtOrDefault(2) ?? 0, keys?.Type ?? memory.Type, file.Entries.ContainsKey("rotated_keys"))
+        var earlier = file.Entries.GetValueOrDefault("earlier_keys");
+        var shape = new StateShape(position, keys?.Shape.ElementAtOrDefault(2) ?? 0, (keys ?? earlier ?? memory).Type)
         {
+            HasLocalKeys = file.Entries.ContainsKey("local_keys"),
+            HasPassedKeys = file.Entries.ContainsKey("passed_keys"),
+            EarlierLength = earlier?.Shape.ElementAtOrDefault(2) ?? 0,
             Batch = batch,
             Heads = heads,
             KeyWidth = keyWidth,

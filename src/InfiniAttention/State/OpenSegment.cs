@@ -24,7 +24,8 @@ internal sealed class OpenSegment : SharedTensors
 
     public ScalarType Type => buffer.Type;
 
-    public bool HasRotatedKeys => buffer.HasRotatedKeys;
+    /// <summary>Whether the local attention sees keys of its own, and whether the next segment sees others again.</summary>
+    public (bool Local, bool Passed) OtherKeys => buffer.OtherKeys;
 
     /// <summary>Every tensor held, each once; those of the buffer at their full length.</summary>
     public override IEnumerable<Tensor> Tensors => [.. buffer.Tensors, .. Marks.Tensors];
@@ -42,7 +43,7 @@ internal sealed class OpenSegment : SharedTensors
         var marks = before is null ? next.Marks.Owned() : before.Marks.Append(next.Marks, length, next.Length);
         if (is_grad_enabled())
         {
-            return new(Join(before?.Tokens, next), length + next.Length, marks);
+            return new(new(before?.Tokens.Join(next, marks) ?? next.Map(tensor => tensor.alias())), length + next.Length, marks);
         }
 
         if (before is not null && before.buffer.TryAppend(next, length))
@@ -62,18 +63,18 @@ internal sealed class OpenSegment : SharedTensors
     }
 
     /// <summary>Each tensor replaced by what <paramref name="map"/> makes of it; its first dimension is that of the rows.</summary>
-    public OpenSegment Map(Func<Tensor, Tensor> map) => new(Mapped(Tokens, map), Length, Marks.Map(map));
+    public OpenSegment Map(Func<Tensor, Tensor> map) => new(new(Tokens.Map(map)), Length, Marks.Map(map));
 
     /// <summary>Keys and values in another type, write weights in the memory's.</summary>
     public OpenSegment To(ScalarType type, ScalarType stateType) => new(
-        Mapped(Tokens, tensor => tensor.to(type, copy: true)), Length, Marks.Owned() with { Weights = Marks.Weights?.to(stateType, copy: true) });
+        new(Tokens.Map(tensor => tensor.to(type, copy: true))), Length, Marks.Owned() with { Weights = Marks.Weights?.to(stateType, copy: true) });
 
     /// <summary>The tokens so far of the given rows, (B) bool, made padding and 0: as if the rows had not begun.</summary>
     public OpenSegment Forget(Tensor rows)
     {
         var forgotten = rows.view(-1, 1, 1).expand(rows.size(0), 1, Length);
         var padding = Marks.Padding is null ? forgotten.clone() : Marks.Padding.logical_or(forgotten);
-        return new(Mapped(Tokens, tensor => tensor.masked_fill(rows.view(-1, 1, 1, 1, 1), Scalars.Zero)), Length, Marks.Owned() with { Padding = padding });
+        return new(new(Tokens.Map(tensor => tensor.masked_fill(rows.view(-1, 1, 1, 1, 1), Scalars.Zero))), Length, Marks.Owned() with { Padding = padding });
     }
 
     /// <inheritdoc/>
@@ -85,14 +86,4 @@ internal sealed class OpenSegment : SharedTensors
             tensor.Dispose();
         }
     }
-
-    private static SegmentBuffer Mapped(SegmentTokens tokens, Func<Tensor, Tensor> map) =>
-        new(map(tokens.Keys), tokens.RotatedKeys is { } rotated ? map(rotated) : null, map(tokens.Values));
-
-    private static SegmentBuffer Join(SegmentTokens? before, SegmentTokens next) => before is null
-        ? Mapped(next, tensor => tensor.alias())
-        : new(
-            cat([before.Keys, next.Keys], 2),
-            next.RotatedKeys is null ? null : cat([before.RotatedKeys!, next.RotatedKeys], 2),
-            cat([before.Values, next.Values], 2));
 }

@@ -10,32 +10,31 @@ namespace InfiniAttention;
 /// <remarks>B batch, C room in tokens, G key/value heads, K key width, V value width.</remarks>
 internal sealed class SegmentBuffer : SharedTensors
 {
-    private readonly Tensor keys;         // (B, 1, C, G, K)
-    private readonly Tensor? rotatedKeys; // (B, 1, C, G, K)
-    private readonly Tensor values;       // (B, 1, C, G, V)
+    private readonly SegmentTokens room; // of C tokens
     private long taken;
 
     /// <summary>Keeps tensors as they are, all of them taken.</summary>
-    public SegmentBuffer(Tensor keys, Tensor? rotatedKeys, Tensor values)
-        : this(keys, rotatedKeys, values, keys.size(2))
+    public SegmentBuffer(SegmentTokens tokens)
+        : this(tokens, tokens.Length)
     {
     }
 
-    private SegmentBuffer(Tensor keys, Tensor? rotatedKeys, Tensor values, long taken)
+    private SegmentBuffer(SegmentTokens room, long taken)
     {
-        (this.keys, this.rotatedKeys, this.values, this.taken) = (keys, rotatedKeys, values, taken);
+        (this.room, this.taken) = (room with { Marks = SegmentMarks.None, Earlier = null }, taken);
         foreach (var tensor in Tensors)
         {
             tensor.DetachFromDisposeScope();
         }
     }
 
-    public ScalarType Type => keys.dtype;
+    public ScalarType Type => room.Keys.dtype;
 
-    public bool HasRotatedKeys => rotatedKeys is not null;
+    /// <summary>Whether the local attention sees keys of its own, and whether the next segment sees others again.</summary>
+    public (bool Local, bool Passed) OtherKeys => (room.OtherLocalKeys is not null, room.OtherPassedKeys is not null);
 
     /// <inheritdoc/>
-    public override IEnumerable<Tensor> Tensors => rotatedKeys is null ? [keys, values] : [keys, rotatedKeys, values];
+    public override IEnumerable<Tensor> Tensors => room.Heads;
 
     /// <summary>Room for <paramref name="capacity"/> tokens like the given ones.</summary>
     public static SegmentBuffer Like(SegmentTokens tokens, long capacity)
@@ -43,37 +42,27 @@ internal sealed class SegmentBuffer : SharedTensors
         // Normal tensors even in inference mode, so that a stream may leave that mode.
         using var noInference = is_inference_mode_enabled() ? inference_mode(false) : null;
         using var noGrad = no_grad();
-        return new(Room(tokens.Keys), tokens.RotatedKeys is null ? null : Room(tokens.RotatedKeys), Room(tokens.Values), 0);
-
-        Tensor Room(Tensor like) => empty([like.size(0), 1, capacity, like.size(3), like.size(4)], like.dtype, like.device);
+        return new(tokens.Map(like => empty([like.size(0), 1, capacity, like.size(3), like.size(4)], like.dtype, like.device)), 0);
     }
 
     /// <summary>Writes tokens behind the first <paramref name="length"/>, unless there is no room or somebody else has.</summary>
     public bool TryAppend(SegmentTokens tokens, long length)
     {
         var end = length + tokens.Length;
-        if (end > keys.size(2) || Interlocked.CompareExchange(ref taken, end, length) != length)
+        if (end > room.Length || Interlocked.CompareExchange(ref taken, end, length) != length)
         {
             return false;
         }
 
-        Write(keys, tokens.Keys);
-        Write(values, tokens.Values);
-        if (rotatedKeys is not null)
-        {
-            Write(rotatedKeys, tokens.RotatedKeys!);
-        }
-
-        return true;
-
-        void Write(Tensor buffer, Tensor added)
+        foreach (var (buffer, added) in room.Heads.Zip(tokens.Heads))
         {
             using var place = buffer.narrow(2, length, added.size(2));
             place.copy_(added);
         }
+
+        return true;
     }
 
     /// <summary>The first tokens, as views that belong to the caller's dispose scope.</summary>
-    public SegmentTokens First(long length, SegmentMarks marks) => new(
-        keys.narrow(2, 0, length), rotatedKeys?.narrow(2, 0, length), values.narrow(2, 0, length), marks);
+    public SegmentTokens First(long length, SegmentMarks marks) => room.Map(tensor => tensor.narrow(2, 0, length)) with { Marks = marks };
 }

@@ -58,10 +58,9 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
             second ??= continued ? first!.narrow(-1, length - 1, 1).expand(first.size(0), first.size(1), added) : Filled(first!, added, absent);
             return cat([first ?? Filled(second, length, absent), second], -1);
         }
-
-        static Tensor Filled(Tensor like, long count, Scalar value) =>
-            full([like.size(0), like.size(1), count], value, like.dtype, like.device);
     }
+
+    private static Tensor Filled(Tensor like, long count, Scalar value) => full([like.size(0), like.size(1), count], value, like.dtype, like.device);
 
     /// <summary>The same marks in tensors that change with nobody else's: a caller may use a mask's memory again.</summary>
     public SegmentMarks Owned() => Map(tensor => tensor.clone());
@@ -96,6 +95,28 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
         }
 
         return mask.MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Which tokens the next segment's queries do not see, (B, S, L): padding, and documents that ended; null if they see all.</summary>
+    public Tensor? HiddenFromNext()
+    {
+        if (Documents is null)
+        {
+            return Padding;
+        }
+
+        var isOver = Documents.ne(Documents.narrow(-1, Documents.size(2) - 1, 1));
+        return Padding is null ? isOver : Padding.logical_or(isOver);
+    }
+
+    /// <summary>Padding and documents of <paramref name="length"/> tokens behind those of the segments before.</summary>
+    /// <param name="hidden">Which tokens of the segments before are hidden, (B, S, N); null if none is.</param>
+    /// <param name="earlier">How many these are, N.</param>
+    /// <param name="length">L</param>
+    public SegmentMarks Behind(Tensor? hidden, long earlier, long length)
+    {
+        var padding = (hidden ?? Padding) is { } any ? cat([hidden ?? Filled(any, earlier, Scalars.Zero), Padding ?? Filled(any, length, Scalars.Zero)], -1) : null;
+        return new(padding, Documents is null ? null : cat([Filled(Documents, earlier, Scalars.Zero), Documents], -1), null);
     }
 
     /// <summary>(n, L): query i, the token L - n + i, sees the tokens up to itself.</summary>

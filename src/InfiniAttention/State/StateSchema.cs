@@ -3,29 +3,32 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>What a saved state consists of: one table, by which it is written, checked and read.</summary>
-/// <remarks>B batch, G key/value heads, K key width, V value width, L tokens of the open segment.</remarks>
+/// <remarks>B batch, G key/value heads, K key width, V value width, L tokens of the open segment, N tokens of the segment before.</remarks>
 internal static class StateSchema
 {
-    private enum Needed
+    private enum Presence
     {
-        Always,
-        IfOpen,
-        IfOpenAndRotary,
-        Never,
+        Required,
+        Allowed,
+        Absent,
     }
 
-    private sealed record Field(string Name, Needed Needed, Func<StateShape, ScalarType> Type, Func<StateShape, long[]> Shape, Func<MemoryState, Tensor?> Of);
+    private sealed record Field(string Name, Func<StateShape, Presence> Presence, Func<StateShape, ScalarType> Type, Func<StateShape, long[]> Shape, Func<MemoryState, Tensor?> Of);
 
     private static readonly Field[] Fields =
     [
-        new("memory", Needed.Always, s => s.StateType, s => [s.Batch, s.Heads, s.KeyWidth, s.ValueWidth], state => state.Memory),
-        new("normalizer", Needed.Always, s => s.StateType, s => [s.Batch, s.Heads, s.KeyWidth], state => state.Normalizer),
-        new("keys", Needed.IfOpen, s => s.Type, s => [s.Batch, 1, s.Length, s.Heads, s.KeyWidth], state => state.Open?.Tokens.Keys),
-        new("rotated_keys", Needed.IfOpenAndRotary, s => s.Type, s => [s.Batch, 1, s.Length, s.Heads, s.KeyWidth], state => state.Open?.Tokens.RotatedKeys),
-        new("values", Needed.IfOpen, s => s.Type, s => [s.Batch, 1, s.Length, s.Heads, s.ValueWidth], state => state.Open?.Tokens.Values),
-        new("padding", Needed.Never, _ => ScalarType.Bool, s => [s.Batch, 1, s.Length], state => state.Open?.Marks.Padding),
-        new("documents", Needed.Never, _ => ScalarType.Int64, s => [s.Batch, 1, s.Length], state => state.Open?.Marks.Documents),
-        new("weights", Needed.Never, s => s.StateType, s => [s.Batch, 1, s.Length], state => state.Open?.Marks.Weights),
+        new("memory", _ => Presence.Required, s => s.StateType, s => [s.Batch, s.Heads, s.KeyWidth, s.ValueWidth], state => state.Memory),
+        new("normalizer", _ => Presence.Required, s => s.StateType, s => [s.Batch, s.Heads, s.KeyWidth], state => state.Normalizer),
+        new("keys", s => If(s.Length > 0), s => s.Type, s => [s.Batch, 1, s.Length, s.Heads, s.KeyWidth], state => state.Open?.Tokens.Keys),
+        new("local_keys", s => If(s.Length > 0 && s.HasLocalKeys), s => s.Type, s => [s.Batch, 1, s.Length, s.Heads, s.KeyWidth], state => state.Open?.Tokens.OtherLocalKeys),
+        new("passed_keys", s => If(s.Length > 0 && s.HasPassedKeys), s => s.Type, s => [s.Batch, 1, s.Length, s.Heads, s.KeyWidth], state => state.Open?.Tokens.OtherPassedKeys),
+        new("values", s => If(s.Length > 0), s => s.Type, s => [s.Batch, 1, s.Length, s.Heads, s.ValueWidth], state => state.Open?.Tokens.Values),
+        new("padding", s => Allow(s.Length > 0), _ => ScalarType.Bool, s => [s.Batch, 1, s.Length], state => state.Open?.Marks.Padding),
+        new("documents", s => Allow(s.Length > 0), _ => ScalarType.Int64, s => [s.Batch, 1, s.Length], state => state.Open?.Marks.Documents),
+        new("weights", s => Allow(s.Length > 0), s => s.StateType, s => [s.Batch, 1, s.Length], state => state.Open?.Marks.Weights),
+        new("earlier_keys", s => If(s.EarlierLength > 0), s => s.Type, s => [s.Batch, 1, s.EarlierLength, s.Heads, s.KeyWidth], state => state.Earlier?.Keys),
+        new("earlier_values", s => If(s.EarlierLength > 0), s => s.Type, s => [s.Batch, 1, s.EarlierLength, s.Heads, s.ValueWidth], state => state.Earlier?.Values),
+        new("earlier_hidden", s => Allow(s.EarlierLength > 0), _ => ScalarType.Bool, s => [s.Batch, 1, s.EarlierLength], state => state.Earlier?.Hidden),
     ];
 
     /// <summary>The largest position: so far from the end of its type that no stream gets there.</summary>
@@ -59,8 +62,10 @@ internal static class StateSchema
 
         using var scope = NewDisposeScope();
         var open = shape.Length == 0 ? null : new OpenSegment(
-            new(Tensor("keys")!, Tensor("rotated_keys"), Tensor("values")!), shape.Length, new(Tensor("padding"), Documents(), Weights()));
-        return new(new MemoryMatrix(Tensor("memory")!, Normalizer()), open, shape.Position);
+            new(new(Tensor("keys")!, Tensor("values")!, SegmentMarks.None) { OtherLocalKeys = Tensor("local_keys"), OtherPassedKeys = Tensor("passed_keys") }),
+            shape.Length, new(Tensor("padding"), Documents(), Weights()));
+        var earlier = shape.EarlierLength == 0 ? null : new EarlierSegment(Tensor("earlier_keys")!, Tensor("earlier_values")!, Tensor("earlier_hidden"));
+        return new(new MemoryMatrix(Tensor("memory")!, Normalizer()), open, earlier, shape.Position);
 
         Tensor? Tensor(string name) => file.Entries.ContainsKey(prefix + name) ? file.Tensor(prefix + name).to(device) : null;
 
@@ -90,19 +95,17 @@ internal static class StateSchema
             : throw new InvalidDataException($"The file holds numbers as {prefix}{name} that cannot be there.");
     }
 
+    private static Presence If(bool isThere) => isThere ? Presence.Required : Presence.Absent;
+
+    private static Presence Allow(bool mayBeThere) => mayBeThere ? Presence.Allowed : Presence.Absent;
+
     private static void Check(SafetensorsFile file, string prefix, Field field, StateShape shape)
     {
         var name = prefix + field.Name;
-        var isNeeded = field.Needed switch
-        {
-            Needed.Always => true,
-            Needed.IfOpen => shape.Length > 0,
-            Needed.IfOpenAndRotary => shape.Length > 0 && shape.IsRotary,
-            _ => false,
-        };
-        var mayBe = isNeeded || (field.Needed == Needed.Never && shape.Length > 0);
+        var presence = field.Presence(shape);
+        var mayBe = presence != Presence.Absent;
         var found = file.Entries.GetValueOrDefault(name);
-        if (found is null ? isNeeded : !mayBe || found.Type != field.Type(shape) || !found.Shape.SequenceEqual(field.Shape(shape)))
+        if (found is null ? presence == Presence.Required : !mayBe || found.Type != field.Type(shape) || !found.Shape.SequenceEqual(field.Shape(shape)))
         {
             var what = found is null ? "nothing" : $"{found.Type} of shape ({string.Join(", ", found.Shape)})";
             var wanted = mayBe ? $"{field.Type(shape)} of shape ({string.Join(", ", field.Shape(shape))})" : "nothing";
@@ -115,9 +118,17 @@ internal static class StateSchema
 /// <param name="Position">Tokens consumed.</param>
 /// <param name="Length">Tokens of the open segment.</param>
 /// <param name="Type">The layer's type.</param>
-/// <param name="IsRotary">Whether the local attention sees keys of its own.</param>
-internal sealed record StateShape(long Position, long Length, ScalarType Type, bool IsRotary)
+internal sealed record StateShape(long Position, long Length, ScalarType Type)
 {
+    /// <summary>Whether the local attention sees other keys than the memory.</summary>
+    public bool HasLocalKeys { get; init; }
+
+    /// <summary>Whether the next segment sees other keys again.</summary>
+    public bool HasPassedKeys { get; init; }
+
+    /// <summary>Tokens of the segment before that is in view; 0 for none.</summary>
+    public long EarlierLength { get; init; }
+
     public long Batch { get; init; }
 
     public long Heads { get; init; }

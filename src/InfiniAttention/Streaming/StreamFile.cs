@@ -87,8 +87,11 @@ internal static class StreamFile
     private static StateShape ShapeOf(InfiniAttentionModule layer, SafetensorsFile file, long position)
     {
         var o = layer.Options;
-        return new(position, position % o.SegmentLength, layer.Gate.dtype, o.Rotary is not null)
+        return new(position, position % o.SegmentLength, layer.Gate.dtype)
         {
+            HasLocalKeys = o.HasOtherLocalKeys,
+            HasPassedKeys = o.HasOtherPassedKeys,
+            EarlierLength = o.LocalSegments > 1 && position >= o.SegmentLength ? o.SegmentLength : 0,
             Batch = file.Entries.GetValueOrDefault("0.memory") is { Shape: [var batch and > 0, ..] } ? batch : 0,
             Heads = o.KeyValueHeads,
             KeyWidth = o.KeyWidth,
@@ -102,6 +105,7 @@ internal static class StreamFile
         var o = layer.Layer.Options;
         var rotary = o.Rotary is { } r ? string.Create(CultureInfo.InvariantCulture, $"{r.Theta:R} {r.Pairing} {o.RotaryWidth}") : "none";
         return $"{layer.Name}: H {o.NumHeads}, G {o.KeyValueHeads}, K {o.KeyWidth}, V {o.ValueWidth}, N {o.SegmentLength}, " +
-            $"{o.Update} {o.DeltaNormalizer} {o.EmptyMemory}, rotary {rotary}, {layer.Layer.Gate.dtype}";
+            $"{o.Update} {o.DeltaNormalizer} {o.EmptyMemory}, rotary {rotary}, {layer.Layer.Gate.dtype}"
+            + $"{(o.MemoryNorm ? ", memory norm" : "")}{(o.OwnMemoryProjections ? ", own memory projections" : "")}{(o.LocalSegments > 1 ? $", {o.LocalSegments} local segments" : "")}";
     }));
 }

@@ -26,14 +26,19 @@ internal static class StreamReports
     }
 
     /// <summary>The segments that a layer has just written, the first of which holds <paramref name="position"/>.</summary>
-    public static IReadOnlyList<SegmentReport> OfSegments(string name, SegmentTokens tokens, CompressiveMemory written, long position)
+    /// <param name="name">The layer's name in the model.</param>
+    /// <param name="norm">The norms on its memory's path; null for none.</param>
+    /// <param name="tokens">The segments.</param>
+    /// <param name="written">The memory before each, and after the last.</param>
+    /// <param name="position">Where their first token stands.</param>
+    public static IReadOnlyList<SegmentReport> OfSegments(string name, MemoryNorm? norm, SegmentTokens tokens, CompressiveMemory written, long position)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var segments = tokens.Keys.size(1);
         var memory = AfterEach(written.M, written.After!.Value.M);        // (B, S, G, K, V)
         var normalizer = AfterEach(written.Z, written.After.Value.Z);     // (B, S, G, K)
-        var (norms, smallest, errors) = (Norms(memory), Smallest(normalizer), RetrievalErrors(tokens, memory, normalizer));
+        var (norms, smallest, errors) = (Norms(memory), Smallest(normalizer), RetrievalErrors(tokens, norm, memory, normalizer));
         var first = position / tokens.Length;
         return [.. Enumerable.Range(0, (int)segments).Select(s => new SegmentReport(name, first + s, Numbers(norms[s]), Numbers(smallest[s]), Numbers(errors[s])))];
 
@@ -47,9 +52,10 @@ internal static class StreamReports
     private static Tensor Smallest(Tensor normalizer) => normalizer.amin([0, 3]);
 
     /// <summary>|sigma(K) M / (sigma(K) z) - V| / |V| over the rows and the tokens that were written, (S, G).</summary>
-    private static Tensor RetrievalErrors(SegmentTokens tokens, Tensor memory, Tensor normalizer)
+    private static Tensor RetrievalErrors(SegmentTokens tokens, MemoryNorm? norm, Tensor memory, Tensor normalizer)
     {
-        var keys = FeatureMap.Apply(tokens.Keys.to(memory.dtype)).transpose(2, 3);  // (B, S, G, N, K)
+        var k = tokens.Keys.to(memory.dtype).unsqueeze(4);
+        var keys = FeatureMap.Apply(norm?.Keys(k) ?? k).squeeze(4).transpose(2, 3); // (B, S, G, N, K)
         var values = tokens.Values.to(memory.dtype).transpose(2, 3);                // (B, S, G, N, V)
         var denominator = keys.matmul(normalizer.unsqueeze(-1));                    // (B, S, G, N, 1)
         var retrieved = keys.matmul(memory) / denominator.masked_fill(denominator == Scalars.Zero, Scalars.One);

@@ -223,7 +223,7 @@ internal sealed class StreamStates : IDisposable
     private void Convert(int i)
     {
         var type = layers[i].Layer.Gate.dtype;
-        if (committed[i] is not { } state || ((state.Open?.Type ?? type) == type && state.Memory.dtype == MemoryState.TypeFor(type)))
+        if (committed[i] is not { } state || ((state.LayerType ?? type) == type && state.Memory.dtype == MemoryState.TypeFor(type)))
         {
             return;
         }

@@ -13,6 +13,7 @@ internal sealed class WindowBoundaries : IDisposable
     private readonly Device? random; // null if the model draws no random numbers
     private readonly (Tensor M, Tensor Z)?[] memories; // of each layer, (W, B, G, K, V) and (W, B, G, K); null before its first token
     private readonly OpenSegment?[][] open;
+    private readonly EarlierSegment?[][] earlier;
     private readonly long[] positions;
     private readonly RandomStates? randomStates;
     private MemoryState?[]? end;
@@ -26,6 +27,7 @@ internal sealed class WindowBoundaries : IDisposable
         (this.states, Windows, this.random) = (states, windows, random);
         memories = new (Tensor M, Tensor Z)?[states.Layers.Count];
         open = [.. windows.Select(_ => new OpenSegment?[states.Layers.Count])];
+        earlier = [.. windows.Select(_ => new EarlierSegment?[states.Layers.Count])];
         positions = new long[windows.Count];
         randomStates = random is null ? null : new RandomStates(windows.Count, random);
     }
@@ -54,6 +56,8 @@ internal sealed class WindowBoundaries : IDisposable
             memories[i]!.Value.Z.select(0, window).copy_(state.Normalizer);
             open[window][i] = state.Open;
             state.Open?.Hold();
+            earlier[window][i] = state.Earlier;
+            state.Earlier?.Hold();
         }
 
         Tensor Room(Tensor like) => empty([Windows.Count, .. Describe.Sizes(like)], like.dtype, like.device).DetachFromDisposeScope();
@@ -80,7 +84,9 @@ internal sealed class WindowBoundaries : IDisposable
     {
         using var scope = NewDisposeScope();
         return new([.. memories.Select((memory, i) => memory is var (m, z) && positions[window] > 0
-            ? new MemoryState(new MemoryMatrix(m.select(0, window).clone(), z.select(0, window).clone()), open[window][i]?.Map(tensor => tensor.clone()), positions[window])
+            ? new MemoryState(
+                new MemoryMatrix(m.select(0, window).clone(), z.select(0, window).clone()),
+                open[window][i]?.Map(tensor => tensor.clone()), earlier[window][i]?.Map(tensor => tensor.clone()), positions[window])
             : null)]);
     }
 
@@ -93,6 +99,7 @@ internal sealed class WindowBoundaries : IDisposable
         }
 
         Array.ForEach(open, segments => Array.ForEach(segments, segment => segment?.Release()));
+        Array.ForEach(earlier, segments => Array.ForEach(segments, segment => segment?.Release()));
         Array.ForEach(end ?? [], state => state?.Dispose());
         endRandom?.Dispose();
         randomStates?.Dispose();

@@ -62,7 +62,7 @@ public class InfiniMultiheadAttentionTests
         var old = before.state_dict();
         Assert.Equal(old.Keys.Append("self_attn.attention.gate").Order(), after.state_dict().Keys.Order());
 
-        AttentionWeights.LoadWithoutGates(after, old);
+        AttentionWeights.LoadModel(after, old);
 
         var x = randn(Batch, Segment, Width);
         Assert.True(Difference(before.call(x), after.call(x)) < 1e-5);
@@ -78,7 +78,7 @@ public class InfiniMultiheadAttentionTests
         Assert.Equal(8, before.state_dict().Count);
         Assert.Equal(10, after.state_dict().Count);
 
-        AttentionWeights.LoadWithoutGates(after, before.state_dict());
+        AttentionWeights.LoadModel(after, before.state_dict());
 
         var x = randn(Batch, Segment, Width);
         Assert.True(Difference(before.call(x), after.call(x)) < 1e-5);
@@ -94,7 +94,7 @@ public class InfiniMultiheadAttentionTests
         try
         {
             before.save(path);
-            AttentionWeights.LoadWithoutGates(after, path);
+            AttentionWeights.LoadModel(after, path);
         }
         finally
         {
@@ -129,7 +129,7 @@ public class InfiniMultiheadAttentionTests
         }
 
         byDictionary.load_state_dict(trained.state_dict());
-        AttentionWeights.LoadWithoutGates(byCall, trained.state_dict());
+        AttentionWeights.LoadModel(byCall, trained.state_dict());
         var x = randn(Batch, 3 * Segment, Width);
         Assert.All(new[] { byDictionary, byFile, byCall }, fresh => Assert.Equal(0, Difference(trained.call(x), fresh.call(x))));
 
@@ -147,19 +147,19 @@ public class InfiniMultiheadAttentionTests
         wrong.Remove("self_attn.out_proj.bias");
         wrong["self_attn.bias_k"] = zeros(3);
         var untouched = after.state_dict().ToDictionary(entry => entry.Key, entry => entry.Value.detach().clone());
-        var error = Assert.Throws<ArgumentException>(() => AttentionWeights.LoadWithoutGates(after, wrong));
+        var error = Assert.Throws<ArgumentException>(() => AttentionWeights.LoadModel(after, wrong));
         Assert.Contains("'self_attn.out_proj.bias' (8) is missing".Replace("8", $"{Width}", StringComparison.Ordinal), error.Message, StringComparison.Ordinal);
         Assert.Contains("'self_attn.bias_k' is left over", error.Message, StringComparison.Ordinal);
         wrong = before.state_dict().ToDictionary(entry => entry.Key, entry => entry.Value.detach());
         wrong["self_attn.out_proj.bias"] = zeros(3);
-        Assert.Contains("'self_attn.out_proj.bias' has shape (3)", Assert.Throws<ArgumentException>(() => AttentionWeights.LoadWithoutGates(after, wrong)).Message, StringComparison.Ordinal);
+        Assert.Contains("'self_attn.out_proj.bias' has shape (3)", Assert.Throws<ArgumentException>(() => AttentionWeights.LoadModel(after, wrong)).Message, StringComparison.Ordinal);
         Assert.All(after.state_dict(), entry => Assert.Equal(0, Difference(untouched[entry.Key], entry.Value)));
 
         var path = Path.GetTempFileName();
         try
         {
             nn.Linear(3, 3).save(path);
-            Assert.Contains("'weight' is left over", Assert.Throws<ArgumentException>(() => AttentionWeights.LoadWithoutGates(after, path)).Message, StringComparison.Ordinal);
+            Assert.Contains("'weight' is left over", Assert.Throws<ArgumentException>(() => AttentionWeights.LoadModel(after, path)).Message, StringComparison.Ordinal);
         }
         finally
         {
@@ -202,7 +202,7 @@ public class InfiniMultiheadAttentionTests
         manual_seed(1);
         var old = nn.MultiheadAttention(Width, Heads);
         var layer = new InfiniMultiheadAttention(Width, Heads, Segment);
-        AttentionWeights.LoadWithoutGates(layer, old.state_dict());
+        AttentionWeights.LoadModel(layer, old.state_dict());
         var padding = zeros(Batch, Segment, @bool);
         padding[1, TensorIndex.Slice(6, null)] = true;
         var x = randn(Segment, Batch, Width);

@@ -8,7 +8,7 @@ namespace InfiniAttention.Tests;
 /// <summary>The passes over vectors against the operators that they replace.</summary>
 public class HostPassesTests(ITestOutputHelper output)
 {
-    private sealed record Case(int Seed, int Batch, int Segments, int Length, int Heads, int Group, int Vectors, int ValueVectors, EmptyMemory Empty, double Shift);
+    private sealed record Case(int Seed, int Batch, int Segments, int Length, int Heads, int Group, int Vectors, int ValueVectors, EmptyMemory Empty, bool Norm, double Shift);
 
     /// <summary>Short and long segments, grouped heads, rows without a memory, features that underflow.</summary>
     private static Arbitrary<Case> Cases { get; } = Arb.From(
@@ -17,8 +17,9 @@ public class HostPassesTests(ITestOutputHelper output)
         from heads in Gen.Zip(Gen.Choose(1, 3), Gen.Choose(1, 3))
         from widths in Gen.Zip(Gen.Choose(1, 3), Gen.Choose(1, 3))
         from empty in Gen.Elements(EmptyMemory.LocalOnly, EmptyMemory.Gated)
+        from norm in Gen.Elements(false, true)
         from shift in Gen.Elements(0.0, 0.0, -12.0, -200.0, 30.0)
-        select new Case(seed, sizes.Item1, sizes.Item2.Item1, sizes.Item2.Item2, heads.Item1, heads.Item2, widths.Item1, widths.Item2, empty, shift));
+        select new Case(seed, sizes.Item1, sizes.Item2.Item1, sizes.Item2.Item2, heads.Item1, heads.Item2, widths.Item1, widths.Item2, empty, norm, shift));
 
     [Theory]
     [InlineData(ScalarType.Float64, 1e-13)]
@@ -31,9 +32,10 @@ public class HostPassesTests(ITestOutputHelper output)
         Tensor keys = (draw.Normal(2, one.Batch, one.Segments, one.Length, one.Heads, width) + one.Shift).to(type);
         Tensor values = draw.Normal(1, one.Batch, one.Segments, one.Length, one.Heads, valueWidth).to(type);
         Assert.True(HostPasses.Takes(keys, type) && HostPasses.Takes(values, type));
-        Tensor expected = FeatureMap.ApplyToHeads(keys.unsqueeze(4), type);
+        MemoryNorm? norm = one.Norm ? Layers.Norm(draw, one.Heads, one.Group, valueWidth, type) : null;
+        Tensor expected = FeatureMap.ApplyToHeads(keys.unsqueeze(4), type, norm is null ? null : norm.Keys);
 
-        (Tensor sigmaK, Tensor apart, Tensor sums) = HostPasses.Keys(keys, values);
+        (Tensor sigmaK, Tensor apart, Tensor sums) = HostPasses.Keys(keys, values, norm);
         difference.Add(expected, sigmaK, tolerance, $"sigma(K) of {one}");
         difference.Add(values.transpose(2, 3).reshape(-1, one.Length, valueWidth), apart, 0, $"V of {one}");
         difference.Add(expected.sum(dim: 1).view(one.Batch, one.Segments, one.Heads, width), sums, tolerance, $"the sum of {one}");
@@ -54,10 +56,12 @@ public class HostPassesTests(ITestOutputHelper output)
         Tensor z = draw.Uniform(1, 50, one.Batch, one.Segments, one.Heads, width).to(type) * written.squeeze(4);
         var beta = new TorchSharp.Modules.Parameter(draw.Normal(2, one.Heads * one.Group).to(type));
         var memory = new CompressiveMemory(m, z, null);
-        Tensor expected = GatedMix.Of(beta, local.clone(), memory.Read(q), null, one.Empty);
+        MemoryNorm? norm = one.Norm ? Layers.Norm(draw, one.Heads, one.Group, valueWidth, type) : null;
+        var rule = new ReadRule(one.Empty, norm);
+        Tensor expected = GatedMix.Of(beta, local.clone(), memory.Read(q, norm), null, rule);
 
         Assert.True(HostPasses.Takes(q, type));
-        difference.Add(expected, HostPasses.ReadAndMix(q, memory, beta, one.Empty, local), tolerance, $"{one}");
+        difference.Add(expected, HostPasses.ReadAndMix(q, memory, beta, rule, local), tolerance, $"{one}");
     });
 
     [Theory]

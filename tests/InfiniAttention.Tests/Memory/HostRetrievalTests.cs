@@ -8,7 +8,7 @@ namespace InfiniAttention.Tests;
 /// <summary>The one-token read-out in managed code against equations 7 and 10 as operators.</summary>
 public class HostRetrievalTests(ITestOutputHelper output)
 {
-    private sealed record Case(int Seed, int Batch, int Heads, int Group, int Width, int ValueWidth, EmptyMemory Empty, double Shift);
+    private sealed record Case(int Seed, int Batch, int Heads, int Group, int Width, int ValueWidth, EmptyMemory Empty, bool Norm, double Shift);
 
     /// <summary>Widths on both sides of a vector's, rows without a memory, features that underflow.</summary>
     private static Arbitrary<Case> Cases { get; } = Arb.From(
@@ -16,8 +16,9 @@ public class HostRetrievalTests(ITestOutputHelper output)
         from sizes in Gen.Zip(Gen.Choose(1, 3), Gen.Zip(Gen.Choose(1, 3), Gen.Choose(1, 3)))
         from widths in Gen.Zip(Gen.Choose(1, 37), Gen.Choose(1, 37))
         from empty in Gen.Elements(EmptyMemory.LocalOnly, EmptyMemory.Gated)
+        from norm in Gen.Elements(false, true)
         from shift in Gen.Elements(0.0, 0.0, -12.0, -200.0, 30.0)
-        select new Case(seed, sizes.Item1, sizes.Item2.Item1, sizes.Item2.Item2, widths.Item1, widths.Item2, empty, shift));
+        select new Case(seed, sizes.Item1, sizes.Item2.Item1, sizes.Item2.Item2, widths.Item1, widths.Item2, empty, norm, shift));
 
     [Fact]
     public void It_equals_the_equations_in_float64() => Check(ScalarType.Float64, 1e-13, 301);
@@ -55,16 +56,23 @@ public class HostRetrievalTests(ITestOutputHelper output)
         Tensor gate = draw.Normal(2, queries).to(type);
         Tensor local = draw.Normal(1, one.Batch, 1, 1, one.Heads, one.Group, one.ValueWidth).to(type);
 
-        Tensor sigma = FeatureMap.Apply(q).view(keys, one.Group, one.Width);
+        MemoryNorm? norm = one.Norm ? Layers.Norm(draw, one.Heads, one.Group, one.ValueWidth, type) : null;
+        Tensor sigma = FeatureMap.Apply(norm?.Queries(q) ?? q).view(keys, one.Group, one.Width);
         Tensor numerator = sigma.bmm(memory.view(keys, one.Width, one.ValueWidth)).view(local.shape);
         Tensor denominator = sigma.bmm(normalizer.view(keys, one.Width, 1)).view(one.Batch, 1, 1, one.Heads, one.Group, 1);
         Tensor found = (denominator > 0).to(type);
         Tensor share = gate.sigmoid().view(1, 1, 1, one.Heads, one.Group, 1);
         Tensor localShare = 1 - (one.Empty == EmptyMemory.LocalOnly ? found * share : share);
-        Tensor expected = (local * localShare) + (found * share * numerator / (denominator + (1 - found)));
+        Tensor read = numerator / (denominator + (1 - found));
+        if (norm is not null)
+        {
+            read = read * norm.ReadWeight.view(one.Heads, one.Group, one.ValueWidth) / (read.square().mean([-1], keepdim: true) + 1e-6).sqrt();
+        }
+
+        Tensor expected = (local * localShare) + (found * share * read);
 
         var before = CompressiveMemory.Unchanged(memory, normalizer);
         Assert.True(HostRetrieval.Takes(q, before));
-        difference.Add(expected, HostRetrieval.Mix(q, before, gate, one.Empty, local), tolerance, $"{one}");
+        difference.Add(expected, HostRetrieval.Mix(q, before, gate, new(one.Empty, norm), local), tolerance, $"{one}");
     });
 }

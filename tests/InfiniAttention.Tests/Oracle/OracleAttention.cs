@@ -70,16 +70,17 @@ internal sealed class OracleAttention(InfiniAttentionOptions options, IReadOnlyD
             row.StartDocument();
         }
 
-        int position = row.Open.Count; // inside the segment
         Tensor[] queries = Heads(Project("q_proj", x), K);
         Tensor[] keys = Heads(Project("k_proj", x), K);
         Tensor[] values = Heads(Project("v_proj", x), V);
-        row.Open.Add(new OracleToken(keys, [.. keys.Select(k => Rotate(k, position))], values, weight, padded));
+        Tensor[] memoryKeys = options.OwnMemoryProjections ? Heads(matmul(weights["memory_k_proj.weight"], x), K) : keys;
+        Tensor[] memoryQueries = options.OwnMemoryProjections ? Heads(matmul(weights["memory_q_proj.weight"], x), K) : queries;
+        row.Open.Add(new OracleToken(keys, [.. memoryKeys.Select((k, g) => Normalized(k, "memory_norm.key_scale", g))], values, weight, padded));
 
         var heads = new List<Tensor>();
         for (int h = 0; h < H; h++)
         {
-            heads.Add(Head(row, h, queries[h], Rotate(queries[h], position)));
+            heads.Add(Head(row, h, Normalized(memoryQueries[h], "memory_norm.query_scale", h), queries[h]));
         }
 
         if (row.Open.Count == options.SegmentLength)
@@ -91,30 +92,43 @@ internal sealed class OracleAttention(InfiniAttentionOptions options, IReadOnlyD
     }
 
     /// <summary>Equations 6, 7 and 10 for one query: the newest token of the row.</summary>
-    private Tensor Head(OracleRow row, int h, Tensor query, Tensor rotatedQuery)
+    private Tensor Head(OracleRow row, int h, Tensor memoryQuery, Tensor query)
     {
         int g = h / (H / G);
-        Tensor local = Local(row, g, rotatedQuery);
+        Tensor local = Local(row, g, query);
         Tensor gate = sigmoid(weights["gate"].select(0, h));
         if (row.NothingToRead)
         {
             return options.EmptyMemory == EmptyMemory.LocalOnly ? local : (1 - gate) * local;
         }
 
-        Tensor remembered = Read(Sigma(query), row.Memory[g], row.Normalizer[g]);
+        Tensor remembered = Read(Sigma(memoryQuery), row.Memory[g], row.Normalizer[g]);
+        if (options.MemoryNorm)
+        {
+            remembered = weights["memory_norm.read_weight"].select(0, h) * remembered / Rms(remembered);
+        }
+
         return gate * remembered + (1 - gate) * local;
     }
 
-    private Tensor Local(OracleRow row, int g, Tensor rotatedQuery)
+    /// <summary>A key or query of the memory, of norm 1 and times the head's scale, if there is a norm.</summary>
+    private Tensor Normalized(Tensor x, string scale, int head) => options.MemoryNorm ? weights[scale].select(0, head) * x / Rms(x) : x;
+
+    private static Tensor Rms(Tensor x) => (x.square().mean() + 1e-6).sqrt();
+
+    /// <summary>The own segment, and with two local segments the one before; the newest token stands at the end of both.</summary>
+    private Tensor Local(OracleRow row, int g, Tensor query)
     {
-        OracleToken[] seen = [.. row.Open.Where(t => t.Visible)];
+        OracleToken[] window = [.. row.Earlier, .. row.Open];
+        int[] seen = [.. Enumerable.Range(0, window.Length).Where(i => window[i].Visible)];
         if (seen.Length == 0)
         {
             return zeros(V, dtype: ScalarType.Float64);
         }
 
-        Tensor scores = stack(seen.Select(t => matmul(t.RotatedKeys[g], rotatedQuery)), 0) / Math.Sqrt(K);
-        return matmul(softmax(scores, 0), stack(seen.Select(t => t.Values[g]), 0));
+        Tensor rotatedQuery = Rotate(query, window.Length - 1);
+        Tensor scores = stack(seen.Select(i => matmul(Rotate(window[i].Keys[g], i), rotatedQuery)), 0) / Math.Sqrt(K);
+        return matmul(softmax(scores, 0), stack(seen.Select(i => window[i].Values[g]), 0));
     }
 
     private static Tensor[] Heads(Tensor x, int width) =>

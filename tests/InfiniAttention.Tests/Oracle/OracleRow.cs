@@ -3,11 +3,11 @@ using static TorchSharp.torch;
 namespace InfiniAttention.Tests.Oracle;
 
 /// <summary>A token of the open segment as the oracle keeps it: one key and one value per key/value head.</summary>
-internal sealed class OracleToken(Tensor[] keys, Tensor[] rotatedKeys, Tensor[] values, Tensor weight, bool padded)
+internal sealed class OracleToken(Tensor[] keys, Tensor[] memoryKeys, Tensor[] values, Tensor weight, bool padded)
 {
     public Tensor[] Keys { get; } = keys;
 
-    public Tensor[] RotatedKeys { get; } = rotatedKeys;
+    public Tensor[] MemoryKeys { get; } = memoryKeys;
 
     public Tensor[] Values { get; } = values;
 
@@ -47,10 +47,13 @@ internal sealed class OracleRow
 
     public List<OracleToken> Open { get; } = [];
 
+    /// <summary>The segment before the open one, if the local attention sees it.</summary>
+    public OracleToken[] Earlier { get; private set; } = [];
+
     public void StartDocument()
     {
         MemoryOfAnEarlierDocument = true;
-        foreach (OracleToken token in Open)
+        foreach (OracleToken token in Earlier.Concat(Open))
         {
             token.OfAnEarlierDocument = true;
         }
@@ -72,7 +75,7 @@ internal sealed class OracleRow
             (Tensor before, Tensor normalizerBefore) = (Memory[g], Normalizer[g]);
             foreach (OracleToken token in written)
             {
-                Normalizer[g] = Normalizer[g] + token.Weight * OracleAttention.Sigma(token.Keys[g]);
+                Normalizer[g] = Normalizer[g] + token.Weight * OracleAttention.Sigma(token.MemoryKeys[g]);
             }
 
             (Tensor divisor, bool nothingToDivideBy) = options.DeltaNormalizer == DeltaNormalizer.BeforeSegment
@@ -80,7 +83,7 @@ internal sealed class OracleRow
                 : (Normalizer[g], Empty);
             foreach (OracleToken token in written)
             {
-                Tensor feature = OracleAttention.Sigma(token.Keys[g]);
+                Tensor feature = OracleAttention.Sigma(token.MemoryKeys[g]);
                 Tensor value = token.Values[g];
                 if (options.Update == MemoryUpdate.Delta && !nothingToDivideBy)
                 {
@@ -91,6 +94,7 @@ internal sealed class OracleRow
             }
         }
 
+        Earlier = options.LocalSegments == 2 ? [.. Open] : [];
         Open.Clear();
     }
 

@@ -27,7 +27,7 @@ public class ConversionSnippets
 
             #region one declaration, loaded
             var block = new InfiniMultiheadBlock(D, Heads);
-            AttentionWeights.LoadWithoutGates(block, path); // what the model before saved: all of it, and nothing else
+            AttentionWeights.LoadModel(block, path); // what the model before saved: all of it, and nothing else
             #endregion
 
             AreTheSame(before, x => block.call(x, null));

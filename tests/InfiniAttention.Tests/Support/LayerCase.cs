@@ -44,6 +44,12 @@ internal sealed record LayerCase
 
     public bool WriteWeights { get; init; }
 
+    public bool Norm { get; init; }
+
+    public bool OwnMemoryProjections { get; init; }
+
+    public int LocalSegments { get; init; } = 1;
+
     public static Gen<LayerCase> Generator { get; } =
         from seed in Gen.Choose(0, int.MaxValue - 1)
         from sizes in Gen.Zip(Gen.Choose(1, 3), Gen.Choose(1, 6))
@@ -58,7 +64,8 @@ internal sealed record LayerCase
         from empty in Gen.Elements(EmptyMemory.LocalOnly, EmptyMemory.Gated)
         from rotary in Gen.Elements<RotaryPairing?>(null, RotaryPairing.Halves, RotaryPairing.Interleaved)
         from block in Gen.Choose(0, 3)
-        from flags in Gen.ArrayOf(Gen.Elements(false, true), 4)
+        from flags in Gen.ArrayOf(Gen.Elements(false, true), 6)
+        from local in Gen.Choose(1, 2)
         select new LayerCase
         {
             Seed = seed,
@@ -79,6 +86,9 @@ internal sealed record LayerCase
             Padding = flags[1],
             Documents = flags[2],
             WriteWeights = flags[3],
+            Norm = flags[4],
+            OwnMemoryProjections = flags[5],
+            LocalSegments = local,
         };
 
     public static Arbitrary<LayerCase> Any { get; } = Arb.From(Generator, Simpler);
@@ -99,6 +109,9 @@ internal sealed record LayerCase
         BlockTokens = BlockSegments == 0 ? null : (long)BlockSegments * Segment * Batch,
         Rotary = Rotary is { } pairing ? new RotaryOptions(50.0, pairing) : null,
         Bias = Bias,
+        MemoryNorm = Norm,
+        OwnMemoryProjections = OwnMemoryProjections,
+        LocalSegments = LocalSegments,
     };
 
     /// <summary>The weights by their names in <c>state_dict</c>, float64 leaves of the graph.</summary>
@@ -117,6 +130,19 @@ internal sealed record LayerCase
         foreach (string projection in Bias ? new[] { "q_proj", "k_proj", "v_proj", "o_proj" } : [])
         {
             weights[projection + ".bias"] = draw.Normal(0.3, weights[projection + ".weight"].shape[0]);
+        }
+
+        if (Norm)
+        {
+            weights["memory_norm.query_scale"] = draw.Normal(2, Heads);
+            weights["memory_norm.key_scale"] = draw.Normal(2, KeyValueHeads);
+            weights["memory_norm.read_weight"] = draw.Normal(1, Heads, ValueDim);
+        }
+
+        if (OwnMemoryProjections)
+        {
+            weights["memory_q_proj.weight"] = draw.Normal(inner, Heads * HeadDim, EmbedDim);
+            weights["memory_k_proj.weight"] = draw.Normal(inner, (long)KeyValueHeads * HeadDim, EmbedDim);
         }
 
         foreach (Tensor weight in weights.Values)
@@ -179,6 +205,9 @@ internal sealed record LayerCase
             one with { Rotary = null },
             one with { Update = MemoryUpdate.Linear, DeltaNormalizer = DeltaNormalizer.BeforeSegment },
             one with { BlockSegments = 0 },
+            one with { Norm = false },
+            one with { OwnMemoryProjections = false },
+            one with { LocalSegments = 1 },
         ];
         return fewer.Where(simpler => simpler != one);
     }

@@ -13,6 +13,16 @@ internal static class Layers
         return layer;
     }
 
+    /// <summary>Norms of a memory's path with random numbers.</summary>
+    public static MemoryNorm Norm(Draw draw, int keyHeads, int group, int valueWidth, ScalarType type)
+    {
+        var norm = new MemoryNorm((long)keyHeads * group, keyHeads, valueWidth, type, null);
+        norm.QueryScale.copy_(draw.Normal(3, (long)keyHeads * group));
+        norm.KeyScale.copy_(draw.Normal(3, keyHeads));
+        norm.ReadWeight.copy_(draw.Normal(1, (long)keyHeads * group, valueWidth));
+        return norm;
+    }
+
     /// <summary>What is known of the tokens from start on.</summary>
     public static TokenInfo? Part(this TokenInfo? info, long start, long length) => info is null ? null : new TokenInfo { KeyPaddingMask = info.KeyPaddingMask?.narrow(1, start, length), DocumentStarts = info.DocumentStarts?.narrow(1, start, length), WriteWeights = info.WriteWeights?.narrow(1, start, length) };
 
