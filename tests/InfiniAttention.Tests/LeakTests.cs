@@ -38,6 +38,8 @@ public class LeakTests
             Documents = true,
             WriteWeights = true,
         },
+        ["what is not the paper's"] = new LayerCase { Length = 22, Rotary = RotaryPairing.Halves, Norm = true, OwnMemoryProjections = true, LocalSegments = 2 },
+        ["what is not the paper's, packed"] = new LayerCase { Length = 22, Norm = true, LocalSegments = 2, Padding = true, Documents = true },
     };
 
     [Theory]

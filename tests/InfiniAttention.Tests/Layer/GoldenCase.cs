@@ -20,6 +20,7 @@ internal sealed class GoldenCase
             JsonElement options = root.GetProperty("options");
             long Number(string name) => options.GetProperty(name).GetInt64();
             string Text(string name) => options.GetProperty(name).GetString()!;
+            bool Flag(string name) => options.TryGetProperty(name, out JsonElement flag) && flag.GetBoolean();
             JsonElement theta = options.GetProperty("rope_theta");
             return new InfiniAttentionOptions
             {
@@ -30,6 +31,9 @@ internal sealed class GoldenCase
                 ValueHeadDim = Number("value_dim"),
                 SegmentLength = Number("segment"),
                 Bias = options.GetProperty("bias").GetBoolean(),
+                MemoryNorm = Flag("memory_norm"),
+                OwnMemoryProjections = Flag("own_memory_projections"),
+                LocalSegments = options.TryGetProperty("local_segments", out JsonElement segments) ? segments.GetInt64() : 1,
                 Update = Text("rule") switch
                 {
                     "linear" => MemoryUpdate.Linear,

@@ -25,7 +25,15 @@ public class HeadTests(ITestOutputHelper output)
             }
 
             permuted["o_proj.weight"] = Pick(weights["o_proj.weight"], 1, heads, one.ValueDim);
-            permuted["gate"] = Pick(weights["gate"], 0, heads, 1);
+            foreach (string name in new[] { "gate", "memory_norm.query_scale", "memory_norm.read_weight", "memory_q_proj.weight" }.Where(weights.ContainsKey))
+            {
+                permuted[name] = Pick(weights[name], 0, heads, name == "memory_q_proj.weight" ? one.HeadDim : 1);
+            }
+
+            foreach (string name in new[] { "memory_norm.key_scale", "memory_k_proj.weight" }.Where(weights.ContainsKey))
+            {
+                permuted[name] = Pick(weights[name], 0, groups, name == "memory_k_proj.weight" ? one.HeadDim : 1);
+            }
 
             Tensor x = one.Input();
             (Tensor y, MemoryState state) = one.Layer().ForwardFrom(null, x, one.Info());
@@ -46,6 +54,11 @@ public class HeadTests(ITestOutputHelper output)
             {
                 full["k_proj" + suffix] = Pick(weights["k_proj" + suffix], 0, repeated, one.HeadDim);
                 full["v_proj" + suffix] = Pick(weights["v_proj" + suffix], 0, repeated, one.ValueDim);
+            }
+
+            foreach (string name in new[] { "memory_norm.key_scale", "memory_k_proj.weight" }.Where(weights.ContainsKey))
+            {
+                full[name] = Pick(weights[name], 0, repeated, name == "memory_k_proj.weight" ? one.HeadDim : 1);
             }
 
             Tensor x = one.Input();

@@ -10,7 +10,8 @@ public class NativeMemoryTests(ITestOutputHelper output)
     public static TheoryData<string> Calls =>
     [
         "forward linear", "forward delta", "forward rotary", "forward grouped", "forward a part of a segment", "ForwardFrom", "one token",
-        "forward padded", "forward packed", "forward in bfloat16",
+        "forward padded", "forward packed", "forward in bfloat16", "forward with norms", "forward with norms in bfloat16", "one token with norms",
+        "forward with two segments in view", "forward packed with two segments in view", "one token with two segments in view",
     ];
 
     [Theory]
@@ -84,10 +85,17 @@ public class NativeMemoryTests(ITestOutputHelper output)
             "forward packed" => one with { Documents = true, WriteWeights = true },
             _ => one,
         };
+        one = one with
+        {
+            Norm = name.Contains("norms", StringComparison.Ordinal),
+            OwnMemoryProjections = name.Contains("norms", StringComparison.Ordinal),
+            LocalSegments = name.Contains("two segments", StringComparison.Ordinal) ? 2 : 1,
+            Documents = name.Contains("packed", StringComparison.Ordinal),
+        };
         InfiniAttentionModule layer = one.Layer();
         Tensor x = one.Input().detach();
         TokenInfo? info = one.Info();
-        if (name == "forward in bfloat16")
+        if (name.Contains("bfloat16", StringComparison.Ordinal))
         {
             layer.to(ScalarType.BFloat16);
             x = x.to(ScalarType.BFloat16);
@@ -104,7 +112,7 @@ public class NativeMemoryTests(ITestOutputHelper output)
                 after.Dispose();
             }
             ,
-            "one token" => () =>
+            _ when name.StartsWith("one token", StringComparison.Ordinal) => () =>
             {
                 (Tensor y, MemoryState after) = layer.ForwardFrom(state, token);
                 y.Dispose();

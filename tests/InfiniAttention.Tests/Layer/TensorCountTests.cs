@@ -20,6 +20,7 @@ public class TensorCountTests(ITestOutputHelper output)
         ["rotary"] = new LayerCase { Rotary = RotaryPairing.Interleaved },
         ["padded"] = new LayerCase { Padding = true },
         ["packed"] = new LayerCase { Documents = true },
+        ["norms"] = new LayerCase { Norm = true, OwnMemoryProjections = true },
         ["everything"] = new LayerCase
         {
             HeadsPerGroup = 2,

@@ -204,9 +204,9 @@ public sealed class SegmentStreamerAtomicityTests : IDisposable
         using (rotated)
         using (state)
         {
-            Assert.Contains("with rotary positions; it must be Float32 without", Refused(plain, rotated, randn(1, 1, 8)));
-            Assert.Contains("without rotary positions; it must be Float32 with", Refused(rotary, state, randn(1, 1, 8)));
-            Assert.Contains("type Float32 without rotary positions; it must be BFloat16", Refused(half, state, randn(1, 1, 8).to(bfloat16)));
+            Assert.Contains("of a layer with another Rotary", Refused(plain, rotated, randn(1, 1, 8)));
+            Assert.Contains("of a layer with another Rotary", Refused(rotary, state, randn(1, 1, 8)));
+            Assert.Contains("tokens of type Float32; they must be BFloat16", Refused(half, state, randn(1, 1, 8).to(bfloat16)));
         }
 
         static string Refused(InfiniAttentionModule layer, MemoryState state, Tensor x) =>
