@@ -82,8 +82,9 @@ internal sealed class MemoryNorm : nn.Module
     private static Tensor InverseRms(Tensor x)
     {
         using var scope = NewDisposeScope();
-        using Scalar width = x.size((int)x.dim() - 1);
-        return x.norm(-1, keepdim: true).square().div(width).add(EpsilonScalar).rsqrt().MoveToOuterDisposeScope();
+        using Scalar inverseWidth = 1.0 / x.size((int)x.dim() - 1);
+        var length = x.norm(-1, keepdim: true);
+        return length.mul(length).mul(inverseWidth).add(EpsilonScalar, Scalars.One).rsqrt().MoveToOuterDisposeScope();
     }
 
     /// <inheritdoc/>
