@@ -10,6 +10,9 @@ internal enum Workload
     /// <summary>A layer reads the tokens as a stream.</summary>
     Stream,
 
+    /// <summary>The same of a layer with <see cref="InfiniAttentionOptions.MemoryNorm"/>.</summary>
+    StreamWithNorm,
+
     /// <summary>A plain attention layer reads the tokens at once.</summary>
     FullAttention,
 
@@ -78,12 +81,14 @@ internal static class JobProcess
         using var scope = NewDisposeScope();
         var clock = new Stopclock(device, TimeSpan.Zero, 1);
         var work = Prepare(workload, tokens, device);
-        clock.Time(() => work(Math.Min(tokens, workload == Workload.Stream ? StreamWarmUpTokens : WarmUpTokens)));
+        clock.Time(() => work(Math.Min(tokens, IsStream(workload) ? StreamWarmUpTokens : WarmUpTokens)));
         var seconds = clock.Time(() => work(tokens));
         using var self = Process.GetCurrentProcess();
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{seconds:R} {self.PeakWorkingSet64}"));
         return 0;
     }
+
+    private static bool IsStream(Workload workload) => workload is Workload.Stream or Workload.StreamWithNorm;
 
     private static Action<long> Prepare(Workload workload, long longest, Device device)
     {
@@ -95,14 +100,14 @@ internal static class JobProcess
             return tokens => train(model, input.narrow(1, 0, tokens), target.narrow(1, 0, tokens));
         }
 
-        var layer = new InfiniAttentionModule(LayerShape.Short.Options, device);
+        var layer = new InfiniAttentionModule(LayerShape.Short.Options with { MemoryNorm = workload == Workload.StreamWithNorm }, device);
         layer.eval();
-        var x = randn([1, workload == Workload.Stream ? WarmUpTokens : longest, LayerShape.Short.Width], device: device);
+        var x = randn([1, IsStream(workload) ? WarmUpTokens : longest, LayerShape.Short.Width], device: device);
         var attention = new CausalAttention(new(layer));
         return tokens =>
         {
             using var noGrad = no_grad();
-            if (workload == Workload.Stream)
+            if (IsStream(workload))
             {
                 StreamTargets.Read(layer, x, tokens);
             }

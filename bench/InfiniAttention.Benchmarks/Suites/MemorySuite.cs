@@ -43,7 +43,7 @@ public class MemorySuite : TorchSuite
         var segments = BlockTokens / N;
         var keys = randn([1, segments, N, Heads, HeadWidth]);
         queries = keys.unsqueeze(4);
-        tokens = new(keys, null, randn_like(keys), SegmentMarks.None);
+        tokens = new(keys, randn_like(keys), SegmentMarks.None);
         memory = rand(1, Heads, HeadWidth, HeadWidth);
         normalizer = rand(1, Heads, HeadWidth) + N;
         memories = new(rand([1, segments, Heads, HeadWidth, HeadWidth]), rand(1, segments, Heads, HeadWidth) + N, null);

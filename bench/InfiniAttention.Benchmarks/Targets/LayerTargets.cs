@@ -31,8 +31,16 @@ internal static class LayerTargets
             yield return new($"loop-training-n{n}", $"loop with fused attention over ours, N {n}, forward and backward", Bound.AtLeast, limit, s => Loop(s, n, true, weights => new FusedLoop(weights).Forward));
         }
 
-        yield return new("delta-n2048", "delta rule over linear rule, forward, D 512, N 2048", Bound.AtMost, 1.1, s => DeltaOverLinear(s, LayerShape.Long));
-        yield return new("delta-n128", "delta rule over linear rule, forward, D 256, N 128", Bound.AtMost, 1.1, s => DeltaOverLinear(s, LayerShape.Short));
+        yield return new("delta-n2048", "delta rule over linear rule, forward, D 512, N 2048", Bound.AtMost, 1.1, s => OverPlain(s, LayerShape.Long, Delta));
+        yield return new("delta-n128", "delta rule over linear rule, forward, D 256, N 128", Bound.AtMost, 1.1, s => OverPlain(s, LayerShape.Short, Delta));
+        foreach (var shape in new[] { LayerShape.Long, LayerShape.Short })
+        {
+            var what = $"D {shape.Width}, N {shape.SegmentLength}";
+            yield return new($"norm-n{shape.SegmentLength}", $"MemoryNorm over a layer without, forward, {what}", Bound.AtMost, 1.1, s => OverPlain(s, shape, Norm));
+            yield return new($"norm-training-n{shape.SegmentLength}", $"MemoryNorm over a layer without, forward and backward, {what}", Bound.AtMost, 1.1, s => TrainingOverPlain(s, shape, Norm));
+            yield return new($"own-projections-n{shape.SegmentLength}", $"MemoryNorm and OwnMemoryProjections over a layer without, forward, {what}", Bound.None, 0, s => OverPlain(s, shape, OwnProjections));
+            yield return new($"local-segments-n{shape.SegmentLength}", $"LocalSegments 2 over 1, forward, {what}", Bound.None, 0, s => OverPlain(s, shape, options => options with { LocalSegments = 2 }));
+        }
     }
 
     private static Comparison OverKernels(Setting setting, LayerShape shape)
@@ -52,12 +60,27 @@ internal static class LayerTargets
         return setting.Clock.Compare("forward and backward", () => layer.call(input).backward([gradient]), "kernels", kernels.Run);
     }
 
-    private static Comparison DeltaOverLinear(Setting setting, LayerShape shape)
+    private static InfiniAttentionOptions Delta(InfiniAttentionOptions options) => options with { Update = MemoryUpdate.Delta };
+
+    private static InfiniAttentionOptions Norm(InfiniAttentionOptions options) => options with { MemoryNorm = true };
+
+    private static InfiniAttentionOptions OwnProjections(InfiniAttentionOptions options) => options with { MemoryNorm = true, OwnMemoryProjections = true };
+
+    private static Comparison OverPlain(Setting setting, LayerShape shape, Func<InfiniAttentionOptions, InfiniAttentionOptions> change)
     {
-        var (linear, x) = setting.LayerAndInput(Tokens, shape);
-        var (delta, _) = setting.LayerAndInput(Tokens, shape, MemoryUpdate.Delta);
+        var (plain, x) = setting.LayerAndInput(Tokens, shape);
+        var (changed, _) = setting.LayerAndInput(Tokens, shape, change);
         using var noGrad = no_grad();
-        return setting.Clock.Compare("delta", () => delta.call(x), "linear", () => linear.call(x));
+        return setting.Clock.Compare("with", () => changed.call(x), "without", () => plain.call(x));
+    }
+
+    private static Comparison TrainingOverPlain(Setting setting, LayerShape shape, Func<InfiniAttentionOptions, InfiniAttentionOptions> change)
+    {
+        var (plain, x) = setting.LayerAndInput(TrainingTokens, shape);
+        var (changed, _) = setting.LayerAndInput(TrainingTokens, shape, change);
+        var gradient = randn_like(x);
+        x.requires_grad_(true);
+        return setting.Clock.Compare("with", () => changed.call(x).backward([gradient]), "without", () => plain.call(x).backward([gradient]));
     }
 
     private static Comparison Loop(Setting setting, long segmentLength, bool training, Func<LayerWeights, Func<Tensor, Tensor>> baseline)

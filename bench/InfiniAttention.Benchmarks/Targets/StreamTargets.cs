@@ -13,6 +13,7 @@ internal static class StreamTargets
         var (longest, position) = (setting.Tokens(1024 * Kilo, 128 * Kilo), setting.Tokens(1024 * Kilo, 64 * Kilo));
         yield return new("stream-time", $"time per token at {longest / Kilo}K tokens over that at 32K, streamed", Bound.AtMost, 1.05, s => TimePerToken(s, longest));
         yield return new("stream-memory", $"peak memory at {longest / Kilo}K tokens over that at 64K, streamed", Bound.AtMost, 1.02, s => PeakMemory(s, longest));
+        yield return new("norm-memory", "peak memory of a stream of 64K tokens with MemoryNorm over that without", Bound.AtMost, 1.02, NormMemory);
         yield return new("step-position", $"one-token steps at position {position / Kilo}K over those at 4K", Bound.AtMost, 1.05, s => StepsByPosition(s, position));
         yield return new("step-allocation", "managed bytes allocated by a one-token step over those with a key/value cache, D 256, N 128", Bound.None, 0, s => StepAllocation(s, LayerShape.Short));
         foreach (var shape in new[] { LayerShape.Long, LayerShape.Short })
@@ -68,17 +69,23 @@ internal static class StreamTargets
             .Per(longest, 32 * Kilo, "s/token");
     }
 
-    private static Comparison PeakMemory(Setting setting, long longest)
+    private static Comparison PeakMemory(Setting setting, long longest) =>
+        PeakMemory(setting, ($"{longest / Kilo}K", Workload.Stream, longest), ("64K", Workload.Stream, 64 * Kilo));
+
+    private static Comparison NormMemory(Setting setting) =>
+        PeakMemory(setting, ("with", Workload.StreamWithNorm, 64 * Kilo), ("without", Workload.Stream, 64 * Kilo));
+
+    private static Comparison PeakMemory(Setting setting, (string Name, Workload Workload, long Tokens) above, (string Name, Workload Workload, long Tokens) below)
     {
-        var rounds = setting.IsQuick ? 1 : 9; // the peak of a process varies by several per cent, whatever the length
-        var (above, below) = (new double[rounds], new double[rounds]);
+        var rounds = setting.IsQuick ? 1 : 9; // the peak of a process varies by several per cent, whatever it does
+        var (peaksAbove, peaksBelow) = (new double[rounds], new double[rounds]);
         for (var round = 0; round < rounds; round++)
         {
-            above[round] = JobProcess.Start(Workload.Stream, longest, setting.DeviceName).PeakBytes;
-            below[round] = JobProcess.Start(Workload.Stream, 64 * Kilo, setting.DeviceName).PeakBytes;
+            peaksAbove[round] = JobProcess.Start(above.Workload, above.Tokens, setting.DeviceName).PeakBytes;
+            peaksBelow[round] = JobProcess.Start(below.Workload, below.Tokens, setting.DeviceName).PeakBytes;
         }
 
-        return new(new($"{longest / Kilo}K", above), new("64K", below), "B");
+        return new(new(above.Name, peaksAbove), new(below.Name, peaksBelow), "B");
     }
 
     private static Comparison StepsByPosition(Setting setting, long position)

@@ -48,10 +48,10 @@ internal sealed record Setting(Device Device, string DeviceName, Stopclock Clock
     public long Tokens(long full, long quick) => IsQuick ? quick : full;
 
     /// <summary>A layer in evaluation and an input of one row for it.</summary>
-    public (InfiniAttentionModule Layer, Tensor X) LayerAndInput(long tokens, LayerShape shape, MemoryUpdate update = MemoryUpdate.Linear)
+    public (InfiniAttentionModule Layer, Tensor X) LayerAndInput(long tokens, LayerShape shape, Func<InfiniAttentionOptions, InfiniAttentionOptions>? change = null)
     {
         manual_seed(0);
-        var layer = new InfiniAttentionModule(shape.Options with { Update = update }, Device);
+        var layer = new InfiniAttentionModule(change?.Invoke(shape.Options) ?? shape.Options, Device);
         layer.eval();
         return (layer, randn([1, tokens, shape.Width], device: Device));
     }
