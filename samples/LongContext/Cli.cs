@@ -1,6 +1,7 @@
 using System.CommandLine;
 using LongContext.Adapt;
 using LongContext.Passkey;
+using LongContext.Recall;
 using Spectre.Console;
 
 namespace LongContext;
@@ -15,7 +16,7 @@ public static class Cli
 
     public static async Task<int> Run(string[] arguments)
     {
-        var root = new RootCommand("Experiments with Infini-attention on long contexts.") { PasskeyCommand.Create(), AdaptCommand.Create() };
+        var root = new RootCommand("Experiments with Infini-attention on long contexts.") { PasskeyCommand.Create(), AdaptCommand.Create(), RecallCommand.Create() };
         var configuration = new InvocationConfiguration
         {
             EnableDefaultExceptionHandler = false,

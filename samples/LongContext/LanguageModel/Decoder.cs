@@ -1,0 +1,169 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace LongContext.LanguageModel;
+
+/// <summary>The shape of a <see cref="Decoder"/>.</summary>
+public sealed record DecoderOptions
+{
+    public required long Vocabulary { get; init; }
+    public long Width { get; init; } = 96;
+    public int Layers { get; init; } = 2;
+    public long Heads { get; init; } = 3;
+    public long HeadWidth { get; init; } = 32;
+    public long SegmentLength { get; init; } = 128;
+}
+
+/// <summary>
+/// The language model of all comparisons: embeddings of a token and the two before it, pre-norm blocks of attention and MLP, and a head tied to the
+/// embedding. How the attention sees the past is a part that is given. B batch, T tokens, D model width.
+/// </summary>
+public sealed class Decoder : nn.Module<Tensor, Tensor>
+{
+    /// <summary>How many tokens before its own a position's embedding takes in.</summary>
+    private const int Before = 2;
+
+    private readonly Embedding embedding;
+    private readonly ModuleList<Linear> previous;
+    private readonly ModuleList<DecoderBlock> blocks;
+    private readonly RootMeanSquareNorm norm;
+    private readonly Scalar scale;
+    private Tensor? lastTokens; // (B, 2)
+
+    /// <param name="options">Sizes.</param>
+    /// <param name="attention">The attention of a layer, counted from 0.</param>
+    public Decoder(DecoderOptions options, Func<int, ContextAttention> attention) : base(nameof(Decoder))
+    {
+        Options = options;
+        scale = 0.5 * Math.Sqrt(options.Width);
+        embedding = nn.Embedding(options.Vocabulary, options.Width);
+        previous = nn.ModuleList(Enumerable.Range(0, Before).Select(_ => nn.Linear(options.Width, options.Width, hasBias: false)).ToArray());
+        blocks = nn.ModuleList(Enumerable.Range(0, options.Layers).Select(layer => new DecoderBlock(options, attention(layer))).ToArray());
+        norm = new RootMeanSquareNorm(options.Width);
+        var deviation = Math.Pow(options.Width, -0.5);
+        nn.init.normal_(embedding.weight!, 0, deviation);
+        foreach (var map in previous)
+        {
+            nn.init.normal_(map.weight!, 0, 0.7 * deviation);
+        }
+
+        RegisterComponents();
+    }
+
+    public DecoderOptions Options { get; }
+
+    public IEnumerable<ContextAttention> Attentions => blocks.Select(block => block.Attention);
+
+    /// <summary>Logits of the next token after each of <paramref name="tokens"/>, (B, T) to (B, T, vocabulary), continuing the documents under way.</summary>
+    public override Tensor forward(Tensor tokens)
+    {
+        using var scope = NewDisposeScope();
+        var (batch, count) = (tokens.size(0), tokens.size(1));
+        var isBeginning = lastTokens is null;
+        var all = cat([lastTokens ?? zeros([batch, Before], int64), tokens], 1);
+        var embedded = embedding.call(all);
+        if (isBeginning)
+        {
+            embedded = cat([zeros([batch, Before, Options.Width]), embedded.narrow(1, Before, count)], 1);
+        }
+
+        var x = embedded.narrow(1, Before, count);
+        for (var distance = 1; distance <= Before; distance++)
+        {
+            x = x.add(previous[distance - 1].call(embedded.narrow(1, Before - distance, count)), Numbers.One);
+        }
+
+        lastTokens?.Dispose();
+        lastTokens = all.narrow(1, count, Before).clone().DetachFromDisposeScope();
+        x = x.mul(scale);
+        foreach (var block in blocks)
+        {
+            x = block.call(x);
+        }
+
+        return norm.call(x).matmul(embedding.weight!.t()).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>New documents begin.</summary>
+    public void Forget()
+    {
+        lastTokens?.Dispose();
+        lastTokens = null;
+        foreach (var attention in Attentions)
+        {
+            attention.Forget();
+        }
+    }
+
+    /// <summary>Cuts the graph: no gradient flows past this point.</summary>
+    public void Detach()
+    {
+        foreach (var attention in Attentions)
+        {
+            attention.Detach();
+        }
+    }
+
+    /// <summary>Takes the weights of a model with another attention. What that one does not have stays as it is.</summary>
+    /// <returns>The names of the parameters that it did not have.</returns>
+    public IReadOnlyList<string> Take(Decoder other)
+    {
+        using var _ = no_grad();
+        var given = other.state_dict().ToDictionary(entry => Common(entry.Key), entry => entry.Value);
+        var own = state_dict();
+        foreach (var (name, weight) in own.Where(entry => given.ContainsKey(Common(entry.Key))))
+        {
+            weight.copy_(given[Common(name)]);
+        }
+
+        return [.. own.Keys.Where(name => !given.ContainsKey(Common(name)))];
+
+        // The projections of an Infini-attention layer stand one module deeper.
+        static string Common(string name) => name.Replace($".{nameof(InfiniContext.layer)}.", ".", StringComparison.Ordinal);
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            Forget();
+            scale.Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
+}
+
+/// <summary>x + attention(norm(x)), then x + MLP(norm(x)).</summary>
+public sealed class DecoderBlock : nn.Module<Tensor, Tensor>
+{
+    private readonly RootMeanSquareNorm attention_norm, mlp_norm;
+    private readonly ContextAttention attention;
+    private readonly Linear up, down;
+
+    public DecoderBlock(DecoderOptions options, ContextAttention attention) : base(nameof(DecoderBlock))
+    {
+        var width = options.Width;
+        attention_norm = new RootMeanSquareNorm(width);
+        mlp_norm = new RootMeanSquareNorm(width);
+        this.attention = attention;
+        up = nn.Linear(width, 2 * width);
+        down = nn.Linear(2 * width, width);
+        nn.init.normal_(up.weight!, 0, Math.Pow(width, -0.5));
+        nn.init.normal_(down.weight!, 0, Math.Pow(2 * width * 2 * options.Layers, -0.5));
+        nn.init.zeros_(up.bias!);
+        nn.init.zeros_(down.bias!);
+        RegisterComponents();
+    }
+
+    public ContextAttention Attention => attention;
+
+    public override Tensor forward(Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        x = x.add(attention.call(attention_norm.call(x)), Numbers.One);
+        x = x.add(down.call(nn.functional.gelu(up.call(mlp_norm.call(x)))), Numbers.One);
+        return x.MoveToOuterDisposeScope();
+    }
+}

@@ -1,0 +1,68 @@
+using InfiniAttention;
+using static TorchSharp.torch;
+
+namespace LongContext.LanguageModel;
+
+/// <summary>Infini-attention, of any options.</summary>
+public sealed class InfiniContext : ContextAttention
+{
+    internal readonly InfiniAttentionModule layer;
+    private MemoryState? state;
+
+    /// <param name="options">Sizes.</param>
+    /// <param name="change">What is other than in the paper.</param>
+    public InfiniContext(DecoderOptions options, Func<InfiniAttentionOptions, InfiniAttentionOptions>? change = null) : base(nameof(InfiniContext))
+    {
+        var paper = new InfiniAttentionOptions
+        {
+            EmbedDim = options.Width,
+            NumHeads = options.Heads,
+            HeadDim = options.HeadWidth,
+            SegmentLength = options.SegmentLength,
+            Rotary = new(),
+        };
+        layer = new InfiniAttentionModule(change?.Invoke(paper) ?? paper);
+        RegisterComponents();
+        Initialize(options, layer.named_parameters().Where(entry => entry.name is "q_proj.weight" or "k_proj.weight" or "v_proj.weight" or "o_proj.weight"));
+    }
+
+    /// <summary>beta of each head.</summary>
+    public Tensor Gate => layer.Gate;
+
+    public override long NumbersHeld
+    {
+        get
+        {
+            var o = layer.Options;
+            var (heads, width) = (o.NumHeads, o.HeadDim!.Value);
+            return (width * (width + 1) * heads) + (o.LocalSegments > 1 ? 2 * heads * width * o.SegmentLength : 0);
+        }
+    }
+
+    public override Tensor forward(Tensor x)
+    {
+        var (output, after) = layer.ForwardFrom(state, x);
+        Replace(after);
+        return output;
+    }
+
+    public override void Forget() => Replace(null);
+
+    public override void Detach() => Replace(state?.Detach());
+
+    private void Replace(MemoryState? next)
+    {
+        state?.Dispose();
+        state = next;
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            Forget();
+        }
+
+        base.Dispose(disposing);
+    }
+}

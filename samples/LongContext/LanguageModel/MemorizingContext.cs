@@ -1,0 +1,98 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace LongContext.LanguageModel;
+
+/// <summary>
+/// Memorizing Transformers (Wu et al., arXiv 2203.08913): beside Transformer-XL's attention each query attends, of the last R keys of all segments before its
+/// own, the 32 most similar ones exactly; a learned gate for each head mixes the two. Keys and values are kept without position and without gradient.
+/// </summary>
+public sealed class MemorizingContext : TransformerXLContext
+{
+    private const int Neighbours = 32;
+
+    private readonly Parameter gate;
+    private readonly long capacity; // R
+    private readonly Scalar root; // of the width of a head
+    private (Tensor Keys, Tensor Values)? memory; // (B, H, at most R, K)
+
+    public MemorizingContext(DecoderOptions options) : base(nameof(MemorizingContext), options)
+    {
+        capacity = 32 * options.SegmentLength;
+        root = Math.Sqrt(options.HeadWidth);
+        gate = new Parameter(zeros(options.Heads));
+        RegisterComponents();
+        InitializeProjections();
+    }
+
+    /// <summary>Which of l layers remembers: 9 of 12 in that paper.</summary>
+    public static int LayerOf(int layers) => ((3 * layers) + 3) / 4 - 1;
+
+    public override long NumbersHeld => base.NumbersHeld + (2 * Options.Heads * Options.HeadWidth * capacity);
+
+    protected override Tensor Attend(Tensor q, Tensor k, Tensor v)
+    {
+        var held = memory?.Keys.size(2) ?? 0;
+        var (keys, values) = (All(memory?.Keys, k), All(memory?.Values, v));
+        var attended = base.Attend(q, k, v);
+        var mixed = new List<Tensor>();
+        for (var s = 0; s < q.size(1); s++)
+        {
+            var end = held + (s * Options.SegmentLength);
+            var start = Math.Max(0, end - capacity);
+            mixed.Add(end == 0 ? attended.select(1, s) : Mix(attended.select(1, s), Nearest(q.select(1, s), keys.narrow(2, start, end - start), values.narrow(2, start, end - start))));
+        }
+
+        ForgetMemory();
+        memory = (Newest(keys), Newest(values));
+        return stack(mixed, 1);
+
+        static Tensor All(Tensor? held, Tensor heads)
+        {
+            var flat = heads.detach().transpose(1, 2).flatten(2, 3); // (B, H, S*N, K)
+            return held is null ? flat : cat([held, flat], 2);
+        }
+
+        Tensor Newest(Tensor all) => all.narrow(2, Math.Max(0, all.size(2) - capacity), Math.Min(capacity, all.size(2))).clone().DetachFromDisposeScope();
+    }
+
+    /// <summary>Attention of q (B, H, N, K) to the most similar of L keys, (B, H, L, K).</summary>
+    private Tensor Nearest(Tensor q, Tensor keys, Tensor values)
+    {
+        var (batch, heads, n, width) = (q.size(0), q.size(1), q.size(2), q.size(3));
+        var (similarities, indices) = q.matmul(keys.transpose(-2, -1)).topk(Neighbours, -1, sorted: false); // (B, H, N, 32)
+        var weights = similarities.div(root).softmax(-1);
+        var chosen = indices.view(batch, heads, n * Neighbours, 1).expand(batch, heads, n * Neighbours, width);
+        return weights.unsqueeze(-1).mul(values.gather(2, chosen).view(batch, heads, n, Neighbours, width)).sum(dim: -2);
+    }
+
+    private Tensor Mix(Tensor local, Tensor retrieved)
+    {
+        var share = gate.sigmoid().view(-1, 1, 1);
+        return retrieved.mul(share).add(local.mul(share.neg().add(Numbers.One, Numbers.One)), Numbers.One);
+    }
+
+    public override void Forget()
+    {
+        base.Forget();
+        ForgetMemory();
+    }
+
+    private void ForgetMemory()
+    {
+        memory?.Keys.Dispose();
+        memory?.Values.Dispose();
+        memory = null;
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            root.Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
+}

@@ -1,0 +1,33 @@
+using InfiniAttention;
+using LongContext.LanguageModel;
+
+namespace LongContext.Recall;
+
+/// <summary>One of the systems that are compared.</summary>
+/// <param name="Name">Its name on the command line and in files.</param>
+/// <param name="Title">Its name in tables.</param>
+/// <param name="Attention">The attention of a layer.</param>
+public sealed record RecallSystem(string Name, string Title, Func<DecoderOptions, int, ContextAttention> Attention)
+{
+    /// <summary>The system whose trained weights this one begins with, and reads for a third of its tokens more; null for the shared base.</summary>
+    public string? After { get; init; }
+
+    public static readonly IReadOnlyList<RecallSystem> All =
+    [
+        new("local", "local attention alone", (options, _) => new LocalContext(options)),
+        new("xl", "Transformer-XL", (options, _) => new TransformerXLContext(options)),
+        new("memorizing", "Memorizing Transformers", (options, layer) => layer == MemorizingContext.LayerOf(options.Layers) ? new MemorizingContext(options) : new TransformerXLContext(options)),
+        new("paper", "the paper's memory", Infini(o => o)),
+        new("norm", "with MemoryNorm", Infini(o => o with { MemoryNorm = true })),
+        new("own", "and OwnMemoryProjections", Infini(o => o with { MemoryNorm = true, OwnMemoryProjections = true })),
+        new("own-delta", "the same, delta rule", Infini(o => o with { MemoryNorm = true, OwnMemoryProjections = true, Update = MemoryUpdate.Delta })),
+        new("own-two", "and LocalSegments 2, opened later", Infini(o => o with { MemoryNorm = true, OwnMemoryProjections = true, LocalSegments = 2 })) { After = "own" },
+    ];
+
+    public static RecallSystem Named(string name) => All.FirstOrDefault(system => system.Name == name)
+        ?? throw new InputException($"There is no system '{name}'; there are {string.Join(", ", All.Select(system => system.Name))}.");
+
+    public Decoder Create(DecoderOptions options) => new(options, layer => Attention(options, layer));
+
+    private static Func<DecoderOptions, int, ContextAttention> Infini(Func<InfiniAttentionOptions, InfiniAttentionOptions> change) => (options, _) => new InfiniContext(options, change);
+}
