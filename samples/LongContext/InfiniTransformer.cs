@@ -13,6 +13,7 @@ public sealed record InfiniTransformerOptions
     public long Heads { get; init; } = 2;
     public long SegmentLength { get; init; } = 128;
     public MemoryUpdate Update { get; init; }
+    public MemoryVariant Memory { get; init; } = MemoryVariant.Paper;
 
     /// <summary>One row of gates (beta, one a head) for each layer; their number is the number of layers.</summary>
     public IReadOnlyList<IReadOnlyList<float>> InitialGates { get; init; } = [[-4, -4], [-2, 2]];
@@ -71,14 +72,14 @@ public sealed class InfiniTransformer : nn.Module<Tensor, Tensor>
             var width = options.Width;
             attention_norm = new RootMeanSquareNorm(width);
             mlp_norm = new RootMeanSquareNorm(width);
-            attention = new InfiniAttentionModule(new InfiniAttentionOptions
+            attention = new InfiniAttentionModule(options.Memory.Apply(new InfiniAttentionOptions
             {
                 EmbedDim = width,
                 NumHeads = options.Heads,
                 SegmentLength = options.SegmentLength,
                 Update = options.Update,
                 Rotary = new RotaryOptions(),
-            });
+            }));
             up = nn.Linear(width, 2 * width);
             down = nn.Linear(2 * width, width);
             Initialize(options.Layers, gates);
@@ -96,13 +97,8 @@ public sealed class InfiniTransformer : nn.Module<Tensor, Tensor>
         /// <summary>What adds to the residual stream starts smaller, by the square root of how often something is added.</summary>
         private void Initialize(long layers, IReadOnlyList<float> gates)
         {
-            foreach (var (name, weight) in attention.named_parameters())
+            foreach (var (name, weight) in attention.named_parameters().Where(entry => entry.name is "q_proj.weight" or "k_proj.weight" or "v_proj.weight" or "o_proj.weight"))
             {
-                if (name.StartsWith("gate", StringComparison.Ordinal))
-                {
-                    continue;
-                }
-
                 var residual = name.StartsWith("o_proj", StringComparison.Ordinal);
                 nn.init.normal_(weight, 0, Deviation(weight, residual ? 2 * layers : 1));
             }

@@ -140,6 +140,13 @@ public static class WeightsFile
             ["segment_length"] = Text(options.SegmentLength),
             ["update"] = options.Update.ToString(),
         };
+        if (options.Memory != MemoryVariant.Paper)
+        {
+            metadata["memory_norm"] = options.Memory.Norm.ToString();
+            metadata["own_memory_projections"] = options.Memory.OwnProjections.ToString();
+            metadata["local_segments"] = Text(options.Memory.LocalSegments);
+        }
+
         foreach (var (name, note) in notes ?? new Dictionary<string, string>())
         {
             metadata[name] = note;
@@ -160,6 +167,9 @@ public static class WeightsFile
             SegmentLength = Number(notes["segment_length"]),
             Update = Enum.TryParse<MemoryUpdate>(notes["update"], out var update)
                 ? update : throw new FormatException($"'{notes["update"]}' is no update rule"),
+            Memory = notes.TryGetValue("memory_norm", out var norm)
+                ? new(bool.Parse(norm), bool.Parse(notes["own_memory_projections"]), Number(notes["local_segments"]))
+                : MemoryVariant.Paper,
             InitialGates = [.. Enumerable.Range(0, (int)Number(notes["layers"])).Select(_ => new float[heads])],
         };
     }

@@ -24,9 +24,11 @@ public static class AdaptCommand
         var steps = new Option<int>("--steps") { Description = "Training steps after the conversion.", DefaultValueFactory = _ => new AdaptSettings().ContinuedSteps };
         var longest = new Option<string>("--longest") { Description = "The longest input that is tried at the end.", DefaultValueFactory = _ => "64K" };
         var svg = new Option<DirectoryInfo?>("--svg") { Description = "Also writes heat maps of gates and retrieval errors into this folder." };
+        var (memory, localSegments) = (MemoryVariant.Option(), MemoryVariant.LocalSegmentsOption());
+        var plainFiller = new Option<bool>("--plain-filler") { Description = "Never multiplies what filler writes to the memory, as in the paper." };
         var command = new Command("adapt", "Converts a trained plain transformer, and teaches it to recall beyond its window.")
         {
-            rule, seed, plainSteps, steps, longest, svg,
+            rule, seed, memory, localSegments, plainFiller, plainSteps, steps, longest, svg,
         };
         command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C is heard only once the action has returned its task
         {
@@ -34,6 +36,8 @@ public static class AdaptCommand
             {
                 Rule = Rule(arguments.GetValue(rule)!),
                 Seed = arguments.GetValue(seed),
+                Memory = MemoryVariant.Parse(arguments.GetValue(memory)!, arguments.GetValue(localSegments)),
+                WeighsFiller = !arguments.GetValue(plainFiller),
                 PlainSteps = AtLeastOne(arguments.GetValue(plainSteps), "--plain-steps"),
                 ContinuedSteps = AtLeastOne(arguments.GetValue(steps), "--steps"),
             };
@@ -124,7 +128,7 @@ public static class AdaptCommand
         model.load_state_dict(plain.state_dict());
         for (var layer = 0; layer < settings.Model.Layers; layer++)
         {
-            model.Layers[layer].Convert(settings.Window, settings.Rule, settings.InitialGates(layer));
+            model.Layers[layer].Convert(settings.Window, settings.Rule, settings.Memory, settings.InitialGates(layer));
             var (difference, largest) = evaluator.Compare(plain, model);
             AnsiConsole.MarkupLineInterpolated($"layer {layer + 1} converted: logits differ by {difference:0.0E+0} at most, of up to {largest:0.0}");
         }
@@ -191,7 +195,11 @@ public static class AdaptCommand
         AnsiConsole.Write(report.RecallTable());
         AnsiConsole.Write(report.GateTable());
         AnsiConsole.Write(report.MemoryTable());
-        AnsiConsole.WriteLine("The continuation multiplies what filler writes to the memory, by up to 100, so that short inputs stand for long ones. The paper does not.");
+        if (report.Settings.WeighsFiller)
+        {
+            AnsiConsole.WriteLine("The continuation multiplies what filler writes to the memory, by up to 100, so that short inputs stand for long ones. The paper does not.");
+        }
+
         if (svg is null)
         {
             return;

@@ -7,6 +7,10 @@ public sealed record AdaptSettings
 {
     public MemoryUpdate Rule { get; init; }
     public int Seed { get; init; } = 1;
+    public MemoryVariant Memory { get; init; } = MemoryVariant.Paper;
+
+    /// <summary>Whether what filler writes is multiplied in a part of the inputs. The paper does not.</summary>
+    public bool WeighsFiller { get; init; } = true;
 
     /// <summary>The length on which the plain model is trained, and the segment length of the converted one.</summary>
     public int Window { get; init; } = 64;

@@ -63,7 +63,7 @@ public sealed class AdaptTrainer(AdaptSettings settings)
         var segments = step % 2 == 0 ? longest : random.Next(2, longest + 1);
         var length = segments * settings.Window;
         var rows = Math.Max(4, settings.BatchTokens / length);
-        return (step & 2) == 0 ? task.Anywhere(rows, length) : task.Apart(rows, length, settings.Window, LargestWeight);
+        return (step & 2) == 0 ? task.Anywhere(rows, length) : task.Apart(rows, length, settings.Window, settings.WeighsFiller ? LargestWeight : 1);
     }
 
     private static AdaptStep Step(

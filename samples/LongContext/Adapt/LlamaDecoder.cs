@@ -87,9 +87,9 @@ public sealed class LlamaLayer : nn.Module<Tensor, Tensor>
     }
 
     /// <summary>Puts an Infini-attention layer with the same weights where the plain attention was.</summary>
-    public void Convert(long segmentLength, MemoryUpdate update, ReadOnlySpan<float> gates)
+    public void Convert(long segmentLength, MemoryUpdate update, MemoryVariant memory, ReadOnlySpan<float> gates)
     {
-        var converted = new InfiniAttentionModule(new InfiniAttentionOptions
+        var converted = new InfiniAttentionModule(memory.Apply(new InfiniAttentionOptions
         {
             EmbedDim = options.Width,
             NumHeads = options.Heads,
@@ -98,7 +98,7 @@ public sealed class LlamaLayer : nn.Module<Tensor, Tensor>
             SegmentLength = segmentLength,
             Update = update,
             Rotary = new RotaryOptions(options.RotaryBase),
-        });
+        }));
         AttentionWeights.Load(converted, self_attn.state_dict());
         using (no_grad())
         using (var values = tensor(gates.ToArray()))

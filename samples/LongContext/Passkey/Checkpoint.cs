@@ -10,7 +10,7 @@ public static class Checkpoint
 {
     private const string Weights = "weights.safetensors", Optimizer = "optimizer", State = "state.json";
 
-    private sealed record Saved(MemoryUpdate Rule, int Seed, IReadOnlyList<string> Books, Curriculum.Standing Standing, double Seconds);
+    private sealed record Saved(MemoryUpdate Rule, int Seed, MemoryVariant Memory, bool WeighsFiller, IReadOnlyList<string> Books, Curriculum.Standing Standing, double Seconds);
 
     public static void Save(string path, InfiniTransformer model, OptimizerHelper optimizer, TrainingSettings settings,
         Curriculum.Standing standing, double seconds) => AtomicFile.Write(path, file =>
@@ -18,7 +18,7 @@ public static class Checkpoint
         using var zip = new ZipArchive(file, ZipArchiveMode.Create, leaveOpen: true);
         using (var entry = zip.CreateEntry(State).Open())
         {
-            JsonSerializer.Serialize(entry, new Saved(settings.Rule, settings.Seed, Names(settings), standing, seconds));
+            JsonSerializer.Serialize(entry, new Saved(settings.Rule, settings.Seed, settings.Memory, settings.WeighsFiller, Names(settings), standing, seconds));
         }
 
         using (var entry = zip.CreateEntry(Weights).Open())
@@ -42,9 +42,9 @@ public static class Checkpoint
         {
             using var zip = ZipFile.OpenRead(path);
             var saved = JsonSerializer.Deserialize<Saved>(Read(zip, State))!;
-            if (saved.Rule != settings.Rule || saved.Seed != settings.Seed || !saved.Books.SequenceEqual(Names(settings)))
+            if (saved.Rule != settings.Rule || saved.Seed != settings.Seed || saved.Memory != settings.Memory || saved.WeighsFiller != settings.WeighsFiller || !saved.Books.SequenceEqual(Names(settings)))
             {
-                throw new InputException($"The checkpoint '{path}' is of another training: rule {saved.Rule}, seed {saved.Seed}, "
+                throw new InputException($"The checkpoint '{path}' is of another training: rule {saved.Rule}, seed {saved.Seed}, {saved.Memory}, {(saved.WeighsFiller ? "weighted" : "plain")} filler, "
                     + $"haystacks {(saved.Books.Count == 0 ? "none" : string.Join(", ", saved.Books))}.");
             }
             WeightsFile.LoadInto(model, Read(zip, Weights), path);

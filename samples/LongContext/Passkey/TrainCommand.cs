@@ -27,13 +27,17 @@ public static class TrainCommand
         var rule = PasskeyCommand.RuleOption();
         var seed = PasskeyCommand.SeedOption();
         var device = PasskeyCommand.DeviceOption();
+        var (memory, localSegments) = (MemoryVariant.Option(), MemoryVariant.LocalSegmentsOption());
+        var plainFiller = new Option<bool>("--plain-filler") { Description = "Never multiplies what filler writes to the memory, as in the paper." };
         var haystack = PasskeyCommand.HaystackOption("Texts to hide keys in, beside the filler and the made-up text that are always used.");
-        var command = new Command("train", "Trains weights from nothing.") { rule, seed, output, resume, haystack, device };
+        var command = new Command("train", "Trains weights from nothing.") { rule, seed, memory, localSegments, plainFiller, output, resume, haystack, device };
         command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C is heard only once the action has returned its task
         {
             var settings = new TrainingSettings
             {
                 Seed = arguments.GetValue(seed),
+                Memory = MemoryVariant.Parse(arguments.GetValue(memory)!, arguments.GetValue(localSegments)),
+                WeighsFiller = !arguments.GetValue(plainFiller),
                 Books = Haystack.FromFiles(arguments.GetValue(haystack)!),
                 Device = PasskeyCommand.Device(arguments.GetValue(device)!),
             };

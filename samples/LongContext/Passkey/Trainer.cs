@@ -11,6 +11,10 @@ public sealed record TrainingSettings
 {
     public MemoryUpdate Rule { get; init; }
     public int Seed { get; init; } = 1;
+    public MemoryVariant Memory { get; init; } = MemoryVariant.Paper;
+
+    /// <summary>Whether what filler writes is multiplied in a part of the samples, so that short inputs stand for long ones. The paper does not.</summary>
+    public bool WeighsFiller { get; init; } = true;
 
     /// <summary>Texts in which keys are hidden too; without any, the text is made up.</summary>
     public IReadOnlyList<Haystack> Books { get; init; } = [];
@@ -37,7 +41,7 @@ public sealed class Trainer : IDisposable
         this.settings = settings;
         manual_seed(settings.Seed);
         set_num_threads(1); // the kernels are too short to share: a second core is better spent on the other rule
-        Model = new InfiniTransformer(new InfiniTransformerOptions { Update = settings.Rule });
+        Model = new InfiniTransformer(new InfiniTransformerOptions { Update = settings.Rule, Memory = settings.Memory });
         Model.to(settings.Device);
         samples = new TrainingSamples((int)Model.Options.SegmentLength, BatchTokens, settings.Books);
         optimizer = optim.AdamW(
@@ -80,6 +84,7 @@ public sealed class Trainer : IDisposable
     {
         using var scope = NewDisposeScope();
         var stage = Curriculum.Stages[Standing.Stage].Samples;
+        stage = settings.WeighsFiller ? stage : stage with { WeightedShare = 0 };
         var random = new Random(unchecked(settings.Seed * 1_000_003 + Standing.Step) & int.MaxValue);
         var batch = samples.Draw(random, stage, longest: Standing.Step % LongestEvery == 0);
         var tokens = tensor(batch.Tokens, batch.Rows, batch.Length).to(settings.Device);

@@ -1,4 +1,3 @@
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace InfiniAttention;
@@ -13,7 +12,7 @@ internal static class GatedMix
     /// <param name="seesMemory">(B, S, n) bool: false for a token of a document that the memory does not hold; null if all do.</param>
     /// <param name="rule">What a query takes that finds nothing, and the norm of A_mem.</param>
     /// <returns>(B, S, n, G, R, V)</returns>
-    public static Tensor Of(Parameter beta, Tensor local, (Tensor Numerator, Tensor Denominator) retrieved, Tensor? seesMemory, ReadRule rule)
+    public static Tensor Of(Tensor beta, Tensor local, (Tensor Numerator, Tensor Denominator) retrieved, Tensor? seesMemory, ReadRule rule)
     {
         using var scope = NewDisposeScope();
         var (numerator, denominator) = retrieved;
@@ -39,12 +38,12 @@ internal static class GatedMix
     }
 
     /// <summary>Equation 10 before anything was written.</summary>
-    public static Tensor OfEmpty(Parameter beta, Tensor local, EmptyMemory emptyMemory)
+    public static Tensor OfEmpty(Tensor beta, Tensor local, EmptyMemory emptyMemory)
     {
         using var scope = NewDisposeScope();
         return (emptyMemory == EmptyMemory.LocalOnly ? local.alias() : local.mul(PerHead(beta, local).neg().sigmoid())).MoveToOuterDisposeScope();
     }
 
-    /// <summary>beta in the type of the heads, (G, R, 1)</summary>
-    private static Tensor PerHead(Tensor beta, Tensor heads) => Describe.As(beta, heads.dtype).view(heads.size(3), heads.size(4), 1);
+    /// <summary>beta, (G, R, 1)</summary>
+    private static Tensor PerHead(Tensor beta, Tensor heads) => beta.view(heads.size(3), heads.size(4), 1);
 }

@@ -16,25 +16,31 @@ public sealed partial class InfiniAttentionModule
         HostHeap.KeepTemporaries();
         var isFirstAlone = Options.LocalSegments > 1 && before?.Earlier is null;
         var blocks = Block.Cut(before?.Position ?? 0, x.size(1), Options.SegmentLength, BlockSize.Segments(Options, x), isFirstAlone);
-        var inputs = Inputs(x, blocks);
+        var type = MemoryState.TypeFor(x.dtype);
+        var learned = new MixParameters(Describe.As(gate, type), memory_norm?.In(type));
+        var isAtOnce = IsAtOnce(x, blocks);
+        var heads = isAtOnce ? Project(x, info).Split([.. blocks.Select(block => block.Length)]) : null;
+        var inputs = isAtOnce ? null : Inputs(x, blocks);
         var outputs = new BlockOutputs(x.size(1));
         var state = before?.Share()
-            ?? MemoryState.Empty([x.size(0), Options.KeyValueHeads, Options.KeyWidth, Options.ValueWidth], MemoryState.TypeFor(x.dtype), x.device);
+            ?? MemoryState.Empty([x.size(0), Options.KeyValueHeads, Options.KeyWidth, Options.ValueWidth], type, x.device);
         var isReturned = false;
         try
         {
             for (var i = 0; i < blocks.Count; i++)
             {
                 var block = blocks[i] with { IsOnly = blocks.Count == 1, HasSuccessor = use.WantsState || i < blocks.Count - 1 };
-                var (output, after) = Attend(inputs[i], block.IsOnly ? info : info?.Narrow(block.Start, block.Length), state, block, use.Observer);
+                using var inner = NewDisposeScope();
+                var blockInfo = block.IsOnly ? info : info?.Narrow(block.Start, block.Length);
+                var (attended, after) = Attend(heads?[i] ?? Project(inputs![i], blockInfo), blockInfo, new(state, learned, use.Observer), block);
                 state.Dispose();
                 state = after;
-                outputs.Add(block.Start, output);
+                outputs.Add(block.Start, (isAtOnce ? attended : projections.Output(attended)).MoveToOuterDisposeScope());
             }
 
-            var joined = outputs.Join().MoveToOuterDisposeScope();
+            var joined = outputs.Join();
             isReturned = use.WantsState;
-            return (joined, isReturned ? state : null);
+            return ((isAtOnce ? projections.Output(joined) : joined).MoveToOuterDisposeScope(), isReturned ? state : null);
         }
         finally
         {
@@ -45,17 +51,28 @@ public sealed partial class InfiniAttentionModule
         }
     }
 
-    /// <summary>Projections, equations 6 to 10, projection, for the tokens of a block.</summary>
-    private (Tensor Output, MemoryState After) Attend(Tensor x, TokenInfo? info, MemoryState before, Block block, SegmentObserver? observer)
+    /// <summary>
+    /// Whether all blocks are projected together. In half precision the gradients of weights that are used in each block would be added up in half precision,
+    /// block by block; in one product they are added up in float32. Without gradients, or in float32, each block is projected by itself, which takes less memory.
+    /// </summary>
+    private static bool IsAtOnce(Tensor x, List<Block> blocks) => blocks.Count > 1 && is_grad_enabled() && x.dtype is ScalarType.BFloat16 or ScalarType.Float16;
+
+    /// <summary>Q, K and V of tokens, and of the memory where it has projections of its own.</summary>
+    private ProjectedHeads Project(Tensor x, TokenInfo? info)
+    {
+        x = WithFinitePadding(x, info?.KeyPaddingMask);
+        return new(projections.Query(x), projections.Key(x), projections.Value(x), memory_q_proj?.call(x), memory_k_proj?.call(x));
+    }
+
+    /// <summary>Equations 6 to 10 for the tokens of a block, heads side by side, (B, n, H*V).</summary>
+    private (Tensor Attended, MemoryState After) Attend(ProjectedHeads heads, TokenInfo? info, BlockContext context, Block block)
     {
         using var scope = NewDisposeScope();
-        x = WithFinitePadding(x, info?.KeyPaddingMask);
-        var (batch, segments, n) = (x.size(0), block.Segments, block.Length / block.Segments);
-        var q = projections.Query(x).view(batch, segments, n, Options.KeyValueHeads, Options.QueriesPerKey, Options.KeyWidth);
-        var k = projections.Key(x).view(batch, segments, n, Options.KeyValueHeads, Options.KeyWidth);
-        var v = projections.Value(x).view(batch, segments, n, Options.KeyValueHeads, Options.ValueWidth);
+        var before = context.Before;
+        var (batch, segments, n) = (heads.Q.size(0), block.Segments, block.Length / block.Segments);
+        var (q, k, v) = (Queries(heads.Q), Keys(heads.K), heads.V.view(batch, segments, n, Options.KeyValueHeads, Options.ValueWidth));
+        var (memoryQueries, memoryKeys) = (heads.MemoryQ is null ? q : Queries(heads.MemoryQ), heads.MemoryK is null ? k : Keys(heads.MemoryK));
         var offset = before.Position % Options.SegmentLength;
-        var (memoryQueries, memoryKeys) = MemoryHeads(x, q, k);
         var queries = new SegmentQueries(rotary?.Rotate(q, offset) ?? q, memoryQueries);
         var tokens = new SegmentTokens(memoryKeys, v, SegmentMarks.From(info, segments, before.Memory.dtype))
         {
@@ -74,26 +91,25 @@ public sealed partial class InfiniAttentionModule
                 Writes: isWhole && (segments > 1 || block.HasSuccessor),
                 Reads: !isFirst || (block.IsOnly && is_grad_enabled()), // a single call's graph holds the gate in any case
                 Dropout: training ? Options.Dropout : 0);
-            var (heads, memory) = attention.Attend(queries, tokens, before.Matrix, gate, steps);
+            var (a, memory) = attention.Attend(queries, tokens, before.Matrix, context.Learned, steps);
             if (memory.After is not null)
             {
-                observer?.Invoke(this, tokens, memory, before.Position);
+                context.Observer?.Invoke(this, tokens, memory, before.Position);
             }
 
-            var output = projections.Output(Describe.As(heads, x.dtype).reshape(batch, block.Length, -1));
+            var attended = Describe.As(a, heads.Q.dtype).reshape(batch, block.Length, -1);
             var ended = isWhole && block.HasSuccessor && Options.LocalSegments > 1 ? EarlierSegment.LastOf(tokens) : null;
-            return (output.MoveToOuterDisposeScope(), before.Next(memory.After, block.Length, isWhole ? null : open, ended));
+            return (attended.MoveToOuterDisposeScope(), before.Next(memory.After, block.Length, isWhole ? null : open, ended));
         }
         finally
         {
             open?.Release();
         }
-    }
 
-    /// <summary>Q and K as the memory takes them, without position: those of the local attention, or of projections of their own.</summary>
-    private (Tensor Q, Tensor K) MemoryHeads(Tensor x, Tensor q, Tensor k) => Options.OwnMemoryProjections
-        ? (memory_q_proj!.call(x).view(Describe.Sizes(q)), memory_k_proj!.call(x).view(Describe.Sizes(k)))
-        : (q, k);
+        Tensor Queries(Tensor projected) => projected.view(batch, segments, n, Options.KeyValueHeads, Options.QueriesPerKey, Options.KeyWidth);
+
+        Tensor Keys(Tensor projected) => projected.view(batch, segments, n, Options.KeyValueHeads, Options.KeyWidth);
+    }
 
     /// <summary>x for each block. Cut at once, because the gradient of every single cut is as long as x; without gradients views leave no native memory behind.</summary>
     private static Tensor[] Inputs(Tensor x, List<Block> blocks)
@@ -127,6 +143,12 @@ public sealed partial class InfiniAttentionModule
 
 /// <summary>Called after a layer writes segments to its memory; <paramref name="position"/> is that of the call's first token of them.</summary>
 internal delegate void SegmentObserver(InfiniAttentionModule layer, SegmentTokens tokens, CompressiveMemory memory, long position);
+
+/// <summary>What stands around a block.</summary>
+/// <param name="Before">The state before it.</param>
+/// <param name="Learned">The gates and the norms.</param>
+/// <param name="Observer">Called for segments that are written; null if nobody listens.</param>
+internal readonly record struct BlockContext(MemoryState Before, MixParameters Learned, SegmentObserver? Observer);
 
 /// <summary>What a call is made for.</summary>
 /// <param name="WantsState">Whether the state after it is returned.</param>

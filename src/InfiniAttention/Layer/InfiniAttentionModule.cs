@@ -80,7 +80,7 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
         rotary = options.Rotary is { } rotaryOptions
             ? new RotaryEmbedding(rotaryOptions, options.RotaryWidth, (1 - options.LocalSegments) * options.SegmentLength, options.SegmentLength)
             : null;
-        attention = new SegmentAttention(options, memory_norm);
+        attention = new SegmentAttention(options);
         RegisterComponents();
     }
 

@@ -1,22 +1,20 @@
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
 /// <summary>Equations 6 to 10 of the paper (Munkhdalai, Faruqui, Gopal, arXiv 2404.07143) for the tokens of S segments.</summary>
 /// <remarks>B batch, S segments, n tokens of each, G key/value heads, R = H/G query heads of each, K key width, V value width.</remarks>
-internal sealed class SegmentAttention(InfiniAttentionOptions options, MemoryNorm? norm)
+internal sealed class SegmentAttention(InfiniAttentionOptions options)
 {
     private readonly UpdateRule update = UpdateRule.Of(options.Update, options.DeltaNormalizer);
-    private readonly ReadRule read = new(options.EmptyMemory, norm);
 
     /// <param name="queries">Q of the last n tokens of each segment.</param>
     /// <param name="tokens">K and V of each segment so far, and of the segment before if it is in view.</param>
     /// <param name="before">M and z before the first segment.</param>
-    /// <param name="beta">The gates, (H)</param>
+    /// <param name="learned">The gates and the norms.</param>
     /// <param name="steps">What this block needs of the equations.</param>
     /// <returns>A, (B, S, n, G, R, V) in the memory's type, and the memory before each segment and after the last.</returns>
-    public (Tensor A, CompressiveMemory Memory) Attend(SegmentQueries queries, SegmentTokens tokens, MemoryMatrix before, Parameter beta, AttentionSteps steps)
+    public (Tensor A, CompressiveMemory Memory) Attend(SegmentQueries queries, SegmentTokens tokens, MemoryMatrix before, MixParameters learned, AttentionSteps steps)
     {
         using var scope = NewDisposeScope();
 
@@ -24,26 +22,32 @@ internal sealed class SegmentAttention(InfiniAttentionOptions options, MemoryNor
         var local = Describe.As(LocalAttention.Attend(queries.Local, tokens.InView(), steps.Dropout, !options.SecondDerivatives), before.M.dtype);
 
         // Equations 8 and 9: M_s = T_s M_{s-1} + W_s. They come first because all segments go at once, and each reads M_{s-1}.
-        var memory = steps.Writes ? CompressiveMemory.Write(update, before.M, before.Z, tokens, norm) : CompressiveMemory.Unchanged(before.M, before.Z);
+        var memory = steps.Writes ? CompressiveMemory.Write(update, before.M, before.Z, tokens, learned.Norm) : CompressiveMemory.Unchanged(before.M, before.Z);
 
         // Equations 7 and 10: A_mem = sigma(Q) M_{s-1} / (sigma(Q) z_{s-1}), A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot
-        var a = steps.Reads ? Mix(queries.Memory, tokens.Marks, memory, beta, local) : GatedMix.OfEmpty(beta, local, read.Empty);
+        var a = steps.Reads ? Mix(queries.Memory, tokens.Marks, memory, learned, local) : GatedMix.OfEmpty(learned.Beta, local, options.EmptyMemory);
 
         return (a.MoveToOuterDisposeScope(), memory.MoveToOuterDisposeScope());
     }
 
     /// <summary>Equations 7 and 10: as operators, or on a CPU without gradients in passes that compute the same.</summary>
-    private Tensor Mix(Tensor q, SegmentMarks marks, CompressiveMemory memory, Parameter beta, Tensor local)
+    private Tensor Mix(Tensor q, SegmentMarks marks, CompressiveMemory memory, MixParameters learned, Tensor local)
     {
+        var (beta, rule) = (learned.Beta, new ReadRule(options.EmptyMemory, learned.Norm));
         var isPlain = marks.Documents is null;
-        return isPlain && HostRetrieval.Takes(q, memory) ? HostRetrieval.Mix(q, memory, beta, read, local)
-            : isPlain && HostPasses.Takes(q, local.dtype) && HostVector.IsWhole(local) ? HostPasses.ReadAndMix(q, memory, beta, read, local)
-            : GatedMix.Of(beta, local, memory.Read(q, norm), marks.SeesMemory(q.size(2)), read);
+        return isPlain && HostRetrieval.Takes(q, memory) ? HostRetrieval.Mix(q, memory, beta, rule, local)
+            : isPlain && HostPasses.Takes(q, local.dtype) && HostVector.IsWhole(local) ? HostPasses.ReadAndMix(q, memory, beta, rule, local)
+            : GatedMix.Of(beta, local, memory.Read(q, learned.Norm), marks.SeesMemory(q.size(2)), rule);
     }
 }
 
 /// <summary>Q as the local attention and as the memory see it, (B, S, n, G, R, K): with and without position.</summary>
 internal readonly record struct SegmentQueries(Tensor Local, Tensor Memory);
+
+/// <summary>The learned numbers of the memory's path in the memory's type.</summary>
+/// <param name="Beta">The gates, (H)</param>
+/// <param name="Norm">The norms; null for none.</param>
+internal readonly record struct MixParameters(Tensor Beta, NormScales? Norm);
 
 /// <summary>What a block needs of the equations.</summary>
 /// <param name="Writes">Whether its segments are whole and somebody reads the memory after them.</param>

@@ -20,7 +20,7 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
     /// <param name="z">z before the first segment, (B, G, K)</param>
     /// <param name="tokens">The tokens of S whole segments.</param>
     /// <param name="norm">The norms on the memory's path; null for none.</param>
-    public static CompressiveMemory Write(UpdateRule rule, Tensor m, Tensor z, SegmentTokens tokens, MemoryNorm? norm = null)
+    public static CompressiveMemory Write(UpdateRule rule, Tensor m, Tensor z, SegmentTokens tokens, NormScales? norm = null)
     {
         using var scope = NewDisposeScope();
         var (batch, segments, heads) = (tokens.Keys.size(0), tokens.Keys.size(1), tokens.Keys.size(3));
@@ -52,7 +52,7 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
     /// <param name="q">(B, S, n, G, R, K)</param>
     /// <param name="norm">The norms on the memory's path, of which this takes that of q; null for none.</param>
     /// <returns>(B, S, n, G, R, V) and (B, S, n, G, R, 1)</returns>
-    public (Tensor Numerator, Tensor Denominator) Read(Tensor q, MemoryNorm? norm = null)
+    public (Tensor Numerator, Tensor Denominator) Read(Tensor q, NormScales? norm = null)
     {
         using var scope = NewDisposeScope();
         var (batch, segments, n, heads, group, width) = QueryShape.Of(q);
@@ -66,7 +66,7 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
 
     /// <summary>sigma(K) and V of each head apart, and what is written of sigma(K): times the write weights, with its sum over each segment.</summary>
     /// <returns>(B*S*G, N, K), (B*S*G, N, V), and (B*S*G, N, K) with (B*S*G, K)</returns>
-    private static (Tensor SigmaK, Tensor Values, (Tensor SigmaK, Tensor Sums) Written) Apart(SegmentTokens tokens, ScalarType type, MemoryNorm? norm)
+    private static (Tensor SigmaK, Tensor Values, (Tensor SigmaK, Tensor Sums) Written) Apart(SegmentTokens tokens, ScalarType type, NormScales? norm)
     {
         using var scope = NewDisposeScope();
         var (k, v) = (tokens.Keys, tokens.Values);

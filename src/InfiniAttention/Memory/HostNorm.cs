@@ -2,17 +2,17 @@ using System.Numerics;
 
 namespace InfiniAttention;
 
-/// <summary>The numbers of a <see cref="MemoryNorm"/> for loops in managed code.</summary>
+/// <summary>The numbers of <see cref="NormScales"/> for loops in managed code.</summary>
 /// <param name="QueryScales">a, H numbers</param>
 /// <param name="KeyScales">b, G numbers</param>
 /// <param name="ReadWeights">w, H*V numbers</param>
 internal sealed record HostNorm<T>(T[] QueryScales, T[] KeyScales, T[] ReadWeights)
     where T : unmanaged, IBinaryFloatingPointIeee754<T>
 {
-    private static readonly T Epsilon = T.CreateChecked(MemoryNorm.Epsilon);
+    private static readonly T Epsilon = T.CreateChecked(NormScales.Epsilon);
 
     /// <param name="norm">Of type T; null for none.</param>
-    public static HostNorm<T>? Of(MemoryNorm? norm) => norm is null
+    public static HostNorm<T>? Of(NormScales? norm) => norm is null
         ? null
         : new(HostVector.Elements<T>(norm.QueryScale).ToArray(), HostVector.Elements<T>(norm.KeyScale).ToArray(), HostVector.Elements<T>(norm.ReadWeight).ToArray());
 

@@ -22,7 +22,7 @@ internal static class HostPasses
     /// <param name="values">(B, S, N, G, V)</param>
     /// <param name="norm">The norms on the memory's path; null for none.</param>
     /// <returns>(B*S*G, N, K), (B*S*G, N, V) and (B, S, G, K)</returns>
-    public static (Tensor SigmaK, Tensor Values, Tensor Sums) Keys(Tensor keys, Tensor values, MemoryNorm? norm = null)
+    public static (Tensor SigmaK, Tensor Values, Tensor Sums) Keys(Tensor keys, Tensor values, NormScales? norm = null)
     {
         var (batch, segments, length, heads) = (keys.size(0), keys.size(1), keys.size(2), keys.size(3));
         var sigmaK = empty([batch * segments * heads, length, keys.size(4)], keys.dtype);

@@ -9,7 +9,7 @@ public sealed partial class SegmentStreamer
     internal SegmentObserver? Observer => SegmentWritten is not { } told ? null : (layer, tokens, memory, position) =>
     {
         var name = states.Layers.First(entry => entry.Layer == layer).Name;
-        foreach (var report in StreamReports.OfSegments(name, layer.MemoryNorm, tokens, memory, position))
+        foreach (var report in StreamReports.OfSegments(name, layer.MemoryNorm?.In(memory.M.dtype), tokens, memory, position))
         {
             told(report);
         }

@@ -31,7 +31,7 @@ internal static class StreamReports
     /// <param name="tokens">The segments.</param>
     /// <param name="written">The memory before each, and after the last.</param>
     /// <param name="position">Where their first token stands.</param>
-    public static IReadOnlyList<SegmentReport> OfSegments(string name, MemoryNorm? norm, SegmentTokens tokens, CompressiveMemory written, long position)
+    public static IReadOnlyList<SegmentReport> OfSegments(string name, NormScales? norm, SegmentTokens tokens, CompressiveMemory written, long position)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
@@ -52,7 +52,7 @@ internal static class StreamReports
     private static Tensor Smallest(Tensor normalizer) => normalizer.amin([0, 3]);
 
     /// <summary>|sigma(K) M / (sigma(K) z) - V| / |V| over the rows and the tokens that were written, (S, G).</summary>
-    private static Tensor RetrievalErrors(SegmentTokens tokens, MemoryNorm? norm, Tensor memory, Tensor normalizer)
+    private static Tensor RetrievalErrors(SegmentTokens tokens, NormScales? norm, Tensor memory, Tensor normalizer)
     {
         var k = tokens.Keys.to(memory.dtype).unsqueeze(4);
         var keys = FeatureMap.Apply(norm?.Keys(k) ?? k).squeeze(4).transpose(2, 3); // (B, S, G, N, K)

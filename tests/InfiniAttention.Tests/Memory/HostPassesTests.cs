@@ -32,7 +32,7 @@ public class HostPassesTests(ITestOutputHelper output)
         Tensor keys = (draw.Normal(2, one.Batch, one.Segments, one.Length, one.Heads, width) + one.Shift).to(type);
         Tensor values = draw.Normal(1, one.Batch, one.Segments, one.Length, one.Heads, valueWidth).to(type);
         Assert.True(HostPasses.Takes(keys, type) && HostPasses.Takes(values, type));
-        MemoryNorm? norm = one.Norm ? Layers.Norm(draw, one.Heads, one.Group, valueWidth, type) : null;
+        NormScales? norm = one.Norm ? Layers.Norm(draw, one.Heads, one.Group, valueWidth, type) : null;
         Tensor expected = FeatureMap.ApplyToHeads(keys.unsqueeze(4), type, norm is null ? null : norm.Keys);
 
         (Tensor sigmaK, Tensor apart, Tensor sums) = HostPasses.Keys(keys, values, norm);
@@ -54,9 +54,9 @@ public class HostPassesTests(ITestOutputHelper output)
         Tensor written = draw.Flags(0.8, one.Batch, one.Segments, 1, 1, 1).to(type); // the other segments find nothing
         Tensor m = draw.Normal(1, one.Batch, one.Segments, one.Heads, width, valueWidth).to(type) * written;
         Tensor z = draw.Uniform(1, 50, one.Batch, one.Segments, one.Heads, width).to(type) * written.squeeze(4);
-        var beta = new TorchSharp.Modules.Parameter(draw.Normal(2, one.Heads * one.Group).to(type));
+        var beta = draw.Normal(2, one.Heads * one.Group).to(type);
         var memory = new CompressiveMemory(m, z, null);
-        MemoryNorm? norm = one.Norm ? Layers.Norm(draw, one.Heads, one.Group, valueWidth, type) : null;
+        NormScales? norm = one.Norm ? Layers.Norm(draw, one.Heads, one.Group, valueWidth, type) : null;
         var rule = new ReadRule(one.Empty, norm);
         Tensor expected = GatedMix.Of(beta, local.clone(), memory.Read(q, norm), null, rule);
 

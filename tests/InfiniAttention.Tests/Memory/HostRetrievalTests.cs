@@ -56,7 +56,7 @@ public class HostRetrievalTests(ITestOutputHelper output)
         Tensor gate = draw.Normal(2, queries).to(type);
         Tensor local = draw.Normal(1, one.Batch, 1, 1, one.Heads, one.Group, one.ValueWidth).to(type);
 
-        MemoryNorm? norm = one.Norm ? Layers.Norm(draw, one.Heads, one.Group, one.ValueWidth, type) : null;
+        NormScales? norm = one.Norm ? Layers.Norm(draw, one.Heads, one.Group, one.ValueWidth, type) : null;
         Tensor sigma = FeatureMap.Apply(norm?.Queries(q) ?? q).view(keys, one.Group, one.Width);
         Tensor numerator = sigma.bmm(memory.view(keys, one.Width, one.ValueWidth)).view(local.shape);
         Tensor denominator = sigma.bmm(normalizer.view(keys, one.Width, 1)).view(one.Batch, 1, 1, one.Heads, one.Group, 1);

@@ -14,9 +14,9 @@ internal static class Layers
     }
 
     /// <summary>Norms of a memory's path with random numbers.</summary>
-    public static MemoryNorm Norm(Draw draw, int keyHeads, int group, int valueWidth, ScalarType type)
+    public static NormScales Norm(Draw draw, int keyHeads, int group, int valueWidth, ScalarType type)
     {
-        var norm = new MemoryNorm((long)keyHeads * group, keyHeads, valueWidth, type, null);
+        NormScales norm = new MemoryNorm((long)keyHeads * group, keyHeads, valueWidth, type, null).In(type);
         norm.QueryScale.copy_(draw.Normal(3, (long)keyHeads * group));
         norm.KeyScale.copy_(draw.Normal(3, keyHeads));
         norm.ReadWeight.copy_(draw.Normal(1, (long)keyHeads * group, valueWidth));

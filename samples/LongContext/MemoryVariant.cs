@@ -1,0 +1,28 @@
+using System.CommandLine;
+using InfiniAttention;
+
+namespace LongContext;
+
+/// <summary>Which of the library's options a model's memory has.</summary>
+/// <param name="Norm">Whether queries, keys and what is read are normalised.</param>
+/// <param name="OwnProjections">Whether the memory has projections of its own.</param>
+/// <param name="LocalSegments">How many segments the local attention sees.</param>
+public sealed record MemoryVariant(bool Norm = false, bool OwnProjections = false, long LocalSegments = 1)
+{
+    public static readonly MemoryVariant Paper = new();
+
+    internal static Option<string> Option() => new("--memory")
+    {
+        Description = "The memory: paper, norm (MemoryNorm) or own (MemoryNorm and OwnMemoryProjections).",
+        DefaultValueFactory = _ => "paper",
+    };
+
+    internal static Option<int> LocalSegmentsOption() => new("--local-segments") { Description = "How many segments the local attention sees: 1 or 2.", DefaultValueFactory = _ => 1 };
+
+    internal static MemoryVariant Parse(string memory, int localSegments) => new(
+        memory is "norm" or "own",
+        memory == "own" || (memory is "paper" or "norm" ? false : throw new InputException($"There is no memory '{memory}': it is paper, norm or own.")),
+        localSegments is 1 or 2 ? localSegments : throw new InputException($"--local-segments is {localSegments}; it must be 1 or 2."));
+
+    public InfiniAttentionOptions Apply(InfiniAttentionOptions options) => options with { MemoryNorm = Norm, OwnMemoryProjections = OwnProjections, LocalSegments = LocalSegments };
+}
