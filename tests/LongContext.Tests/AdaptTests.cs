@@ -69,7 +69,7 @@ public sealed class AdaptTests
         var model = new LlamaDecoder(Settings.Model);
         for (var layer = 0; layer < Settings.Model.Layers; layer++)
         {
-            model.Layers[layer].Convert(Settings.Window, MemoryUpdate.Linear, Settings.InitialGates(layer));
+            model.Layers[layer].Convert(Settings.Window, MemoryUpdate.Linear, MemoryVariant.Paper, Settings.InitialGates(layer));
         }
 
         var segments = 0;
@@ -94,7 +94,7 @@ public sealed class AdaptTests
         converted.load_state_dict(plain.state_dict());
         for (var layer = 0; layer < Settings.Model.Layers; layer++)
         {
-            converted.Layers[layer].Convert(Settings.Window, rule, Settings.InitialGates(layer));
+            converted.Layers[layer].Convert(Settings.Window, rule, MemoryVariant.Paper, Settings.InitialGates(layer));
             var (difference, largest) = new RecallEvaluator(Settings).Compare(plain, converted);
             Assert.True(difference < 1e-5 * largest, $"layer {layer}: {difference}");
         }
@@ -116,7 +116,7 @@ public sealed class AdaptTests
         trainer.TrainPlain(model, step => plainLosses.Add(step.Loss), CancellationToken.None);
         for (var layer = 0; layer < Settings.Model.Layers; layer++)
         {
-            model.Layers[layer].Convert(Settings.Window, MemoryUpdate.Linear, Settings.InitialGates(layer));
+            model.Layers[layer].Convert(Settings.Window, MemoryUpdate.Linear, MemoryVariant.Paper, Settings.InitialGates(layer));
         }
 
         trainer.Continue(model, step => losses.Add(step.Loss), CancellationToken.None);

@@ -5,7 +5,9 @@ public sealed class TemporaryFolder : IDisposable
 {
     private readonly DirectoryInfo folder = Directory.CreateTempSubdirectory("long-context-");
 
-    public string File(string name) => Path.Combine(folder.FullName, name);
+    public string Path => folder.FullName;
+
+    public string File(string name) => System.IO.Path.Combine(folder.FullName, name);
 
     public void Dispose() => folder.Delete(recursive: true);
 }

@@ -61,10 +61,11 @@ public sealed class MemorizingContext : TransformerXLContext
     private Tensor Nearest(Tensor q, Tensor keys, Tensor values)
     {
         var (batch, heads, n, width) = (q.size(0), q.size(1), q.size(2), q.size(3));
-        var (similarities, indices) = q.matmul(keys.transpose(-2, -1)).topk(Neighbours, -1, sorted: false); // (B, H, N, 32)
+        var count = (int)Math.Min(Neighbours, keys.size(2));
+        var (similarities, indices) = q.matmul(keys.transpose(-2, -1)).topk(count, -1, sorted: false); // (B, H, N, 32)
         var weights = similarities.div(root).softmax(-1);
-        var chosen = indices.view(batch, heads, n * Neighbours, 1).expand(batch, heads, n * Neighbours, width);
-        return weights.unsqueeze(-1).mul(values.gather(2, chosen).view(batch, heads, n, Neighbours, width)).sum(dim: -2);
+        var chosen = indices.view(batch, heads, n * count, 1).expand(batch, heads, n * count, width);
+        return weights.unsqueeze(-1).mul(values.gather(2, chosen).view(batch, heads, n, count, width)).sum(dim: -2);
     }
 
     private Tensor Mix(Tensor local, Tensor retrieved)

@@ -21,10 +21,11 @@ public static class RecallCommand
         var tokens = new Option<string>("--tokens") { Description = "How many tokens each system reads after the base.", DefaultValueFactory = _ => "1536K" };
         var workers = new Option<int>("--workers") { Description = "Trainings side by side, each on one core.", DefaultValueFactory = _ => Environment.ProcessorCount };
         var forChoosing = new Option<bool>("--for-choosing") { Description = "Evaluates on other held-out chronicles: for trying settings, so that the reported ones stay unseen." };
+        var documents = new Option<int>("--documents") { Description = "How many held-out chronicles of 8192 tokens are read.", DefaultValueFactory = _ => 8 };
         var output = new Option<DirectoryInfo>("--output") { Description = "The folder of weights and results; what is there already is not trained again.", DefaultValueFactory = _ => new("artifacts/recall") };
         var command = new Command("recall", "Trains language models on chronicles, and measures how far back they recall a name: local attention, Transformer-XL, Memorizing Transformers, Infini-attention.")
         {
-            systems, seeds, tokens, workers, forChoosing, output, Job(),
+            systems, seeds, tokens, workers, documents, forChoosing, output, Job(),
         };
         command.SetAction(async (arguments, cancellation) =>
         {
@@ -36,9 +37,14 @@ public static class RecallCommand
                 throw new InputException("--workers must be at least 1.");
             }
 
+            if (arguments.GetValue(documents) < 1)
+            {
+                throw new InputException("--documents must be at least 1.");
+            }
+
             AtomicFile.Check(Path.Combine(folder, "recall.csv"));
             var plan = Plan(chosen, arguments.GetValue(seeds)!, count, folder);
-            await Run(plan, parallel, arguments.GetValue(forChoosing), cancellation);
+            await Run(plan, parallel, new(arguments.GetValue(documents), arguments.GetValue(forChoosing)), cancellation);
             Show(plan.Where(job => chosen.Any(system => system.Name == job.System)), folder);
             return cancellation.IsCancellationRequested ? Cli.Interrupted : Cli.Success;
         });
@@ -51,13 +57,14 @@ public static class RecallCommand
         var seed = new Option<int>("--seed") { Required = true };
         var tokens = new Option<long>("--tokens") { Required = true };
         var output = new Option<string>("--output") { Required = true };
+        var documents = new Option<int>("--documents") { Required = true };
         var forChoosing = new Option<bool>("--for-choosing");
-        var command = new Command(RecallProcess.Command, "One training, for the command around it.") { system, seed, tokens, output, forChoosing };
+        var command = new Command(RecallProcess.Command, "One training, for the command around it.") { system, seed, tokens, output, documents, forChoosing };
         command.Hidden = true;
         command.SetAction((arguments, cancellation) => Task.Run(() =>
         {
             var job = new RecallJob(arguments.GetValue(system)!, arguments.GetValue(seed), arguments.GetValue(tokens), arguments.GetValue(output)!);
-            job.Run(arguments.GetValue(forChoosing), step => Console.WriteLine(RecallProcess.Line(step)), cancellation);
+            job.Run(new(arguments.GetValue(documents), arguments.GetValue(forChoosing)), step => Console.WriteLine(RecallProcess.Line(step)), cancellation);
             return cancellation.IsCancellationRequested ? Cli.Interrupted : Cli.Success;
         }));
         return command;
@@ -74,7 +81,7 @@ public static class RecallCommand
         ];
     }
 
-    private static async Task Run(List<RecallJob> plan, int workers, bool forChoosing, CancellationToken cancellation)
+    private static async Task Run(List<RecallJob> plan, int workers, HeldOut heldOut, CancellationToken cancellation)
     {
         using var free = new SemaphoreSlim(workers);
         var finished = plan.ToDictionary(job => (job.System, job.Seed), _ => new TaskCompletionSource());
@@ -123,7 +130,7 @@ public static class RecallCommand
             cancellation.ThrowIfCancellationRequested();
             var bar = display.AddTask($"{job.System}, seed {job.Seed}", maxValue: 1);
             var (loss, recall) = (double.NaN, double.NaN);
-            await RecallProcess.Run(job, forChoosing, step =>
+            await RecallProcess.Run(job, heldOut, step =>
             {
                 (loss, recall) = (Smooth(loss, step.Loss), Smooth(recall, step.RecallLoss));
                 bar.MaxValue = step.Steps;

@@ -14,11 +14,12 @@ public static class RecallProcess
 
     /// <summary>Runs the job, and tells of its steps.</summary>
     /// <exception cref="InvalidOperationException">The process failed; the message holds what it said.</exception>
-    public static async Task Run(RecallJob job, bool forChoosing, Action<RecallStep> done, CancellationToken cancellation)
+    public static async Task Run(RecallJob job, HeldOut heldOut, Action<RecallStep> done, CancellationToken cancellation)
     {
         var (program, first) = Environment.ProcessPath is { } path && Path.GetFileNameWithoutExtension(path) == "LongContext" ? (path, Array.Empty<string>()) : ("dotnet", [typeof(RecallProcess).Assembly.Location]);
         var start = new ProcessStartInfo(program, [
-            .. first, "recall", Command, "--system", job.System, "--seed", $"{job.Seed}", "--tokens", $"{job.Tokens}", "--output", job.Folder, .. forChoosing ? ["--for-choosing"] : Array.Empty<string>(),
+            .. first, "recall", Command, "--system", job.System, "--seed", $"{job.Seed}", "--tokens", $"{job.Tokens}", "--output", job.Folder,
+            "--documents", $"{heldOut.Documents}", .. heldOut.ForChoosing ? ["--for-choosing"] : Array.Empty<string>(),
         ])
         {
             RedirectStandardOutput = true,

@@ -43,21 +43,32 @@ public sealed record RecallResult
     }
 }
 
+/// <summary>What is read to measure a system.</summary>
+/// <param name="Documents">How many held-out chronicles.</param>
+/// <param name="ForChoosing">Whether they are those that settings are chosen by, so that the reported ones stay unseen.</param>
+public readonly record struct HeldOut(int Documents, bool ForChoosing)
+{
+    private const int Length = 8192, FirstReported = RecallTrainer.HeldOut, FirstForChoosing = RecallTrainer.HeldOut + 1000;
+
+    public Chronicle[] Read()
+    {
+        var first = ForChoosing ? FirstForChoosing : FirstReported;
+        return [.. Enumerable.Range(first, Documents).Select(seed => new Chronicle(seed, Length + 1))];
+    }
+}
+
 /// <summary>One training and its evaluation, in a process of its own.</summary>
 public sealed record RecallJob(string System, int Seed, long Tokens, string Folder)
 {
     public const string Base = "base";
 
-    /// <summary>The held-out chronicles of the results, and others to choose settings by.</summary>
-    private const int Documents = 8, DocumentLength = 8192, FirstReported = RecallTrainer.HeldOut, FirstForChoosing = RecallTrainer.HeldOut + 1000;
-
     private static readonly DecoderOptions Sizes = new() { Vocabulary = Chronicle.Vocabulary };
 
     /// <summary>Trains from the weights in the folder, and writes weights and result there.</summary>
-    /// <param name="forChoosing">Whether to evaluate on the chronicles that settings are chosen by.</param>
+    /// <param name="heldOut">What is read to measure the system.</param>
     /// <param name="done">Called after each step.</param>
     /// <param name="cancellation">Ends the training; nothing is written then.</param>
-    public void Run(bool forChoosing, Action<RecallStep> done, CancellationToken cancellation)
+    public void Run(HeldOut heldOut, Action<RecallStep> done, CancellationToken cancellation)
     {
         using var threads = new OneThread();
         manual_seed(Seed);
@@ -66,7 +77,7 @@ public sealed record RecallJob(string System, int Seed, long Tokens, string Fold
         {
             using var local = new Decoder(Sizes, _ => new LocalContext(Sizes));
             new RecallTrainer(local, Seed, cancellation).TrainBase(Tokens, done);
-            Keep(local, clock.Elapsed, null, cancellation);
+            Keep(local, clock.Elapsed, heldOut, cancellation);
             return;
         }
 
@@ -79,10 +90,10 @@ public sealed record RecallJob(string System, int Seed, long Tokens, string Fold
         }
 
         new RecallTrainer(model, Seed, cancellation).Train(Tokens, system.After is not null, done);
-        Keep(model, clock.Elapsed, forChoosing ? FirstForChoosing : FirstReported, cancellation);
+        Keep(model, clock.Elapsed, heldOut, cancellation);
     }
 
-    private void Keep(Decoder model, TimeSpan time, int? firstDocument, CancellationToken cancellation)
+    private void Keep(Decoder model, TimeSpan time, HeldOut heldOut, CancellationToken cancellation)
     {
         if (cancellation.IsCancellationRequested)
         {
@@ -92,7 +103,7 @@ public sealed record RecallJob(string System, int Seed, long Tokens, string Fold
         var path = RecallResult.WeightsOf(Folder, System, Seed);
         model.save(path + ".part");
         File.Move(path + ".part", path, overwrite: true);
-        var documents = Enumerable.Range(firstDocument ?? FirstReported, Documents).Select(seed => new Chronicle(seed, DocumentLength + 1)).ToArray();
+        var documents = heldOut.Read();
         new RecallResult
         {
             System = System,

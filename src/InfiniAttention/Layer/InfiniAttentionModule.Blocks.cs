@@ -30,12 +30,11 @@ public sealed partial class InfiniAttentionModule
             for (var i = 0; i < blocks.Count; i++)
             {
                 var block = blocks[i] with { IsOnly = blocks.Count == 1, HasSuccessor = use.WantsState || i < blocks.Count - 1 };
-                using var inner = NewDisposeScope();
-                var blockInfo = block.IsOnly ? info : info?.Narrow(block.Start, block.Length);
-                var (attended, after) = Attend(heads?[i] ?? Project(inputs![i], blockInfo), blockInfo, new(state, learned, use.Observer), block);
+                var context = new BlockContext(state, learned, block.IsOnly ? info : info?.Narrow(block.Start, block.Length), use.Observer);
+                var (output, after) = isAtOnce ? Attend(heads![i], context, block) : ProjectAndAttend(inputs![i], context, block);
                 state.Dispose();
                 state = after;
-                outputs.Add(block.Start, (isAtOnce ? attended : projections.Output(attended)).MoveToOuterDisposeScope());
+                outputs.Add(block.Start, output);
             }
 
             var joined = outputs.Join();
@@ -64,8 +63,16 @@ public sealed partial class InfiniAttentionModule
         return new(projections.Query(x), projections.Key(x), projections.Value(x), memory_q_proj?.call(x), memory_k_proj?.call(x));
     }
 
+    /// <summary>Projections, equations 6 to 10, projection, for the tokens of a block.</summary>
+    private (Tensor Output, MemoryState After) ProjectAndAttend(Tensor x, BlockContext context, Block block)
+    {
+        using var scope = NewDisposeScope();
+        var (attended, after) = Attend(Project(x, context.Info), context, block);
+        return (projections.Output(attended).MoveToOuterDisposeScope(), after);
+    }
+
     /// <summary>Equations 6 to 10 for the tokens of a block, heads side by side, (B, n, H*V).</summary>
-    private (Tensor Attended, MemoryState After) Attend(ProjectedHeads heads, TokenInfo? info, BlockContext context, Block block)
+    private (Tensor Attended, MemoryState After) Attend(ProjectedHeads heads, BlockContext context, Block block)
     {
         using var scope = NewDisposeScope();
         var before = context.Before;
@@ -74,7 +81,7 @@ public sealed partial class InfiniAttentionModule
         var (memoryQueries, memoryKeys) = (heads.MemoryQ is null ? q : Queries(heads.MemoryQ), heads.MemoryK is null ? k : Keys(heads.MemoryK));
         var offset = before.Position % Options.SegmentLength;
         var queries = new SegmentQueries(rotary?.Rotate(q, offset) ?? q, memoryQueries);
-        var tokens = new SegmentTokens(memoryKeys, v, SegmentMarks.From(info, segments, before.Memory.dtype))
+        var tokens = new SegmentTokens(memoryKeys, v, SegmentMarks.From(context.Info, segments, before.Memory.dtype))
         {
             OtherLocalKeys = rotary?.Rotate(k, offset) ?? (Options.HasOtherLocalKeys ? k : null),
             OtherPassedKeys = Options.HasOtherPassedKeys ? rotary!.Rotate(k, offset - Options.SegmentLength) : null,
@@ -147,8 +154,9 @@ internal delegate void SegmentObserver(InfiniAttentionModule layer, SegmentToken
 /// <summary>What stands around a block.</summary>
 /// <param name="Before">The state before it.</param>
 /// <param name="Learned">The gates and the norms.</param>
+/// <param name="Info">What is known of its tokens.</param>
 /// <param name="Observer">Called for segments that are written; null if nobody listens.</param>
-internal readonly record struct BlockContext(MemoryState Before, MixParameters Learned, SegmentObserver? Observer);
+internal readonly record struct BlockContext(MemoryState Before, MixParameters Learned, TokenInfo? Info, SegmentObserver? Observer);
 
 /// <summary>What a call is made for.</summary>
 /// <param name="WantsState">Whether the state after it is returned.</param>

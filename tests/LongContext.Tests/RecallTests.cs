@@ -1,0 +1,115 @@
+using LongContext.LanguageModel;
+using LongContext.Recall;
+using static TorchSharp.torch;
+
+namespace LongContext.Tests;
+
+public sealed class RecallTests : IDisposable
+{
+    private static readonly DecoderOptions Sizes = new() { Vocabulary = Chronicle.Vocabulary, Width = 16, Layers = 2, Heads = 2, HeadWidth = 8, SegmentLength = 128 };
+
+    private readonly TemporaryFolder folder = new();
+
+    public void Dispose() => folder.Dispose();
+
+    [Fact]
+    public void In_a_chronicle_each_first_name_has_one_last_name_and_each_town_one_county()
+    {
+        Assert.Equal(128, Chronicle.Vocabulary);
+        foreach (var people in new[] { 6, 16, 32 })
+        {
+            var chronicle = new Chronicle(11, 5000, people);
+            Assert.Equal(5000, chronicle.Tokens.Count);
+            Assert.All(chronicle.Tokens, token => Assert.InRange(token, 0, Chronicle.Vocabulary - 1));
+            var facts = Enumerable.Range(1, 4999).Where(i => chronicle.Facts[i] > 0).ToList();
+            Assert.Equal(people + Math.Max(4, people / 2), facts.Select(i => chronicle.Facts[i]).Distinct().Count());
+            Assert.All(facts.GroupBy(i => chronicle.Facts[i]), fact => Assert.Single(fact.Select(i => (chronicle.Tokens[i - 1], chronicle.Tokens[i])).Distinct()));
+            Assert.Equal(facts.Select(i => chronicle.Tokens[i - 1]).Distinct().Count(), facts.Select(i => chronicle.Facts[i]).Distinct().Count());
+            Assert.InRange(facts.Count / 5000.0, 0.15, 0.35);
+
+            // Scenes: a name is mostly told again soon, and now and then after a long while.
+            var distances = facts.Select(i => i - chronicle.LastTold()[i]).ToList();
+            Assert.InRange(distances.Count(distance => distance < 60) / (double)facts.Count, 0.5, 0.99);
+            if (people == 16)
+            {
+                Assert.Contains(distances, distance => distance is > 1000 and < 5000);
+            }
+        }
+
+        Assert.Equal(new Chronicle(3, 500).Tokens, new Chronicle(3, 500).Tokens);
+        Assert.NotEqual(new Chronicle(3, 500).Tokens, new Chronicle(4, 500).Tokens);
+    }
+
+    [Fact]
+    public void Where_a_fact_was_last_told_is_the_place_before()
+    {
+        var chronicle = new Chronicle(5, 2000);
+        var last = chronicle.LastTold();
+        for (var i = 0; i < 2000; i++)
+        {
+            var expected = chronicle.Facts[i] == 0 ? -1 : Enumerable.Range(0, i).LastOrDefault(j => chronicle.Facts[j] == chronicle.Facts[i], -1);
+            Assert.Equal(expected, last[i]);
+        }
+    }
+
+    [Fact]
+    public void An_untrained_model_recalls_nothing_and_every_fact_is_counted_once()
+    {
+        using var scope = NewDisposeScope();
+        manual_seed(1);
+        using var model = RecallSystem.Named("own").Create(Sizes);
+        Chronicle[] documents = [new(1, 2049), new(2, 2049)];
+        var scores = RecallScores.Of(model, documents);
+        Assert.Equal(documents.Sum(document => document.Facts.Skip(1).Count(fact => fact > 0)), scores.Cells.Values.Sum(cell => cell.Count));
+        Assert.InRange(scores.Perplexity, 60, 400);
+        Assert.InRange(scores.Older.Accuracy, 0, 0.2);
+        Assert.InRange(scores.Older.Nats, 3.5, 6.5);
+    }
+
+    [Theory]
+    [InlineData("xl")]
+    [InlineData("own-two")]
+    public void Training_lowers_the_loss(string name)
+    {
+        using var scope = NewDisposeScope();
+        manual_seed(1);
+        using var model = RecallSystem.Named(name).Create(Sizes);
+        var losses = new List<double>();
+        new RecallTrainer(model, 1, CancellationToken.None).Train(40 * 2048, isLater: false, step => losses.Add(step.Loss));
+        Assert.Equal(40, losses.Count);
+        Assert.True(losses.TakeLast(3).Average() < losses[0] - 0.5, string.Join(", ", losses));
+    }
+
+    [Fact]
+    public async Task The_command_trains_what_is_missing_and_writes_table_file_and_chart()
+    {
+        var arguments = new[] { "recall", "--systems", "own-two", "--seeds", "1", "--tokens", "6K", "--workers", "1", "--documents", "1", "--output", folder.Path };
+        new RecallJob(RecallJob.Base, 1, 4096, folder.Path).Run(new(1, false), _ => { }, CancellationToken.None);
+        var shared = RecallResult.PathOf(folder.Path, RecallJob.Base, 1);
+        File.WriteAllText(shared, File.ReadAllText(shared).Replace("\"Tokens\":4096", "\"Tokens\":1200000", StringComparison.Ordinal)); // as if it were the whole base
+
+        var (code, output, error) = await CliTests.Run(arguments);
+        Assert.True(code == 0, error);
+        Assert.Contains("55,488", output);
+        var lines = await File.ReadAllLinesAsync(Path.Combine(folder.Path, "recall.csv"));
+        Assert.StartsWith("system,seed,tokens,numbers_held,distance,count,nats,accuracy_percent,perplexity", lines[0], StringComparison.Ordinal);
+        Assert.Equal(7, lines.Length);
+        Assert.Contains("<svg", await File.ReadAllTextAsync(Path.Combine(folder.Path, "recall.svg")));
+
+        // A second run finds everything there.
+        var written = File.GetLastWriteTimeUtc(RecallResult.PathOf(folder.Path, "own", 1));
+        Assert.Equal(0, (await CliTests.Run(arguments)).Code);
+        Assert.Equal(written, File.GetLastWriteTimeUtc(RecallResult.PathOf(folder.Path, "own", 1)));
+    }
+
+    [Theory]
+    [InlineData("There is no system 'gpt'", "--systems", "gpt")]
+    [InlineData("'many' is no number of tokens", "--tokens", "many")]
+    [InlineData("--workers must be at least 1.", "--workers", "0")]
+    public async Task Bad_input_ends_with_one_sentence(string message, params string[] arguments)
+    {
+        var (code, _, error) = await CliTests.Run(["recall", "--output", folder.Path, .. arguments]);
+        Assert.Equal(1, code);
+        Assert.Contains(message, error);
+    }
+}
