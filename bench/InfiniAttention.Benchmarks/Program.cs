@@ -51,10 +51,17 @@ Command Scaling()
     var training = new Option<long>("--longest-training") { Description = "The longest sequence to train on, in tokens.", DefaultValueFactory = _ => 256 * Setting.Kilo };
     var patience = new Option<double>("--patience") { Description = "Seconds a length may take before a series ends.", DefaultValueFactory = _ => 60 };
     var output = new Option<string?>("--output") { Description = "The folder of the table and the charts; bench/results if not given." };
-    var command = new Command("scaling", "Time per token and peak memory by length: streams beside full attention, Backpropagate beside ordinary training.") { longest, training, patience, output };
+    var draw = new Option<bool>("--draw") { Description = "Only draw the charts, from the file that is there." };
+    var command = new Command("scaling", "Time per token and peak memory by length: streams beside full attention, Backpropagate beside ordinary training.") { longest, training, patience, output, draw };
     command.SetAction(parsed =>
     {
         var name = parsed.GetValue(device)!;
+        if (parsed.GetValue(draw))
+        {
+            ScalingChart.Draw(parsed.GetValue(output) ?? Machine.ResultsFolder, DeviceOf(name).type.ToString().ToLowerInvariant());
+            return;
+        }
+
         ScalingCommand.Run(DeviceOf(name), name, parsed.GetValue(longest), parsed.GetValue(training), parsed.GetValue(patience), parsed.GetValue(output) ?? Machine.ResultsFolder);
     });
     return command;

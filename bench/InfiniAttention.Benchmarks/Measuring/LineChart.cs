@@ -22,17 +22,16 @@ internal static class LineChart
         {
             Title = title,
             TitleFontSize = 15,
-            Subtitle = string.Join("   ", provenance.Take(4)),
-            SubtitleFontSize = 8,
-            TitlePadding = 12,
+            TitleHorizontalAlignment = TitleHorizontalAlignment.CenteredWithinView,
+            TitlePadding = 14,
             Background = OxyColors.White,
             DefaultFontSize = 12,
             DefaultFont = "Arial",
-            Padding = new OxyThickness(24, 20, 64, 12),
+            Padding = new OxyThickness(24, 30, 24, 16),
         };
-        model.Axes.Add(new LogarithmicAxis { Position = AxisPosition.Bottom, Base = 2, Title = "tokens", MajorGridlineStyle = LineStyle.Solid, MajorGridlineColor = OxyColor.Parse("#e4e4e4"), LabelFormatter = Tokens });
+        model.Axes.Add(new LogarithmicAxis { Position = AxisPosition.Bottom, Base = 2, Title = $"tokens  ({string.Join(", ", provenance.Take(4))})", AxisTitleDistance = 10, MajorGridlineStyle = LineStyle.Solid, MajorGridlineColor = OxyColor.Parse("#e4e4e4"), LabelFormatter = Tokens });
         model.Axes.Add(new LogarithmicAxis { Position = AxisPosition.Left, MajorGridlineStyle = LineStyle.Solid, MajorGridlineColor = OxyColor.Parse("#e4e4e4") });
-        model.Legends.Add(new Legend { LegendPlacement = LegendPlacement.Outside, LegendPosition = LegendPosition.RightTop, LegendOrientation = LegendOrientation.Vertical, LegendLineSpacing = 4 });
+        model.Legends.Add(new Legend { LegendPlacement = LegendPlacement.Outside, LegendPosition = LegendPosition.BottomCenter, LegendOrientation = LegendOrientation.Vertical, LegendLineSpacing = 5, LegendMargin = 12 });
         for (var i = 0; i < lines.Count; i++)
         {
             var series = new LineSeries { Title = lines[i].Name, Color = Colours[i % Colours.Length], MarkerType = MarkerType.Circle, MarkerSize = 3 };
@@ -40,7 +39,7 @@ internal static class LineChart
             model.Series.Add(series);
         }
 
-        return new SvgExporter { Width = 1000, Height = 480, UseVerticalTextAlignmentWorkaround = true }.ExportToString(model);
+        return new SvgExporter { Width = 900, Height = 460 + (24 * lines.Count), UseVerticalTextAlignmentWorkaround = true }.ExportToString(model);
     }
 
     private static string Tokens(double count) => count switch

@@ -12,7 +12,8 @@ internal static class ScalingCommand
     // A series ends where the next length would take more than this share of the memory that is free.
     private const double MemoryShare = 0.7;
 
-    private static readonly (Workload Workload, string Name, bool Trains)[] Kinds =
+    /// <summary>What is measured, its name in charts, and whether it is a training.</summary>
+    internal static readonly (Workload Workload, string Name, bool Trains)[] Kinds =
     [
         (Workload.Stream, "streamed through an Infini-attention layer", false),
         (Workload.FullAttention, "full attention layer", false),
@@ -38,24 +39,8 @@ internal static class ScalingCommand
         });
 
         var kind = device.type.ToString().ToLowerInvariant();
-        string[] provenance = [.. Machine.Provenance(device)];
-        WriteTable(Path.Combine(folder, $"scaling-{kind}.csv"), provenance, results);
-        foreach (var (trains, what) in new[] { (false, "stream"), (true, "training") })
-        {
-            var shape = trains
-                ? "a language model of 2 blocks, D 128, N 256, forward and backward"
-                : $"one layer, D {LayerShape.Short.Width}, H {LayerShape.Short.Heads}, N {LayerShape.Short.SegmentLength}, forward";
-            Draw(Path.Combine(folder, $"scaling-{kind}-{what}-time.svg"), $"Time per token: {shape}", "µs per token", trains, result => result.Result.Seconds / result.Tokens * 1e6);
-            Draw(Path.Combine(folder, $"scaling-{kind}-{what}-memory.svg"), $"Peak memory of the process: {shape}", "MiB", trains, result => result.Result.PeakBytes / (1 << 20));
-        }
-
-        void Draw(string path, string title, string unit, bool trains, Func<(long Tokens, JobResult Result), double> value)
-        {
-            var lines = Kinds.Where(entry => entry.Trains == trains)
-                .Select(entry => new ChartLine(entry.Name, [.. results.Single(result => result.Workload == entry.Workload).Points.Select(point => ((double)point.Tokens, value(point)))]));
-            File.WriteAllText(path, LineChart.Svg($"{title} ({unit})", [.. lines], provenance));
-            AnsiConsole.MarkupLineInterpolated($"Written to {path}.");
-        }
+        WriteTable(Path.Combine(folder, $"scaling-{kind}.csv"), Machine.Provenance(device), results);
+        ScalingChart.Draw(folder, kind);
     }
 
     /// <summary>4K and its doublings, up to and including the longest.</summary>

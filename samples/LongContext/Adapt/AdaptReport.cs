@@ -96,7 +96,7 @@ public sealed record AdaptReport
         {
             Title = "Retrieval error of a segment's own keys",
             Subtitle = "|retrieved - written| / |written|, after the segment was written; 0 is exact",
-            Columns = [.. shown.Select(segment => $"segment {segment + 1}")],
+            Columns = [.. shown.Select(segment => segment == 0 ? "segment 1" : $"{segment + 1}")],
             Rows = [.. After.SelectMany((_, layer) => Enumerable.Range(1, heads).Select(head => $"layer {layer + 1}, key head {head}"))],
             Value = (row, column) => SegmentsOf(After[row / heads].Layer)[shown[column]].RetrievalErrors[row % heads],
             IsLargeGood = false,

@@ -1,0 +1,53 @@
+using System.Globalization;
+using CsvHelper;
+using CsvHelper.Configuration;
+using Spectre.Console;
+
+namespace InfiniAttention.Benchmarks;
+
+/// <summary>The charts of time and memory by length, drawn from the file of the results.</summary>
+internal static class ScalingChart
+{
+    private sealed record Row(Workload Workload, long Tokens, double MicrosecondsPerToken, double PeakMiB);
+
+    /// <summary>Draws the four charts.</summary>
+    /// <param name="folder">Where the file is, and where the charts go.</param>
+    /// <param name="kind">The kind of device, as the file's name has it.</param>
+    public static void Draw(string folder, string kind)
+    {
+        var lines = File.ReadAllLines(Path.Combine(folder, $"scaling-{kind}.csv"));
+        var rows = Read(lines);
+        string[] provenance = [.. lines.TakeWhile(line => line.StartsWith('#')).Select(line => line[2..])];
+        foreach (var (trains, what) in new[] { (false, "stream"), (true, "training") })
+        {
+            var shape = trains
+                ? "a language model of 2 blocks, D 128, N 256, forward and backward"
+                : $"one layer, D {LayerShape.Short.Width}, H {LayerShape.Short.Heads}, N {LayerShape.Short.SegmentLength}, forward";
+            Draw($"scaling-{kind}-{what}-time.svg", $"Microseconds per token: {shape}", trains, row => row.MicrosecondsPerToken);
+            Draw($"scaling-{kind}-{what}-memory.svg", $"Peak memory of the process, MiB: {shape}", trains, row => row.PeakMiB);
+        }
+
+        void Draw(string name, string title, bool trains, Func<Row, double> value)
+        {
+            var series = ScalingCommand.Kinds.Where(entry => entry.Trains == trains)
+                .Select(entry => new ChartLine(entry.Name, [.. rows.Where(row => row.Workload == entry.Workload).Select(row => ((double)row.Tokens, value(row)))]));
+            var path = Path.Combine(folder, name);
+            File.WriteAllText(path, LineChart.Svg(title, [.. series], provenance));
+            AnsiConsole.MarkupLineInterpolated($"Written to {path}.");
+        }
+    }
+
+    private static List<Row> Read(string[] lines)
+    {
+        using var csv = new CsvReader(new StringReader(string.Join('\n', lines)), new CsvConfiguration(CultureInfo.InvariantCulture) { AllowComments = true });
+        csv.Read();
+        csv.ReadHeader();
+        var rows = new List<Row>();
+        while (csv.Read())
+        {
+            rows.Add(new(csv.GetField<Workload>("series"), csv.GetField<long>("tokens"), csv.GetField<double>("microseconds per token"), csv.GetField<double>("peak MiB")));
+        }
+
+        return rows;
+    }
+}
