@@ -52,7 +52,8 @@ Command Scaling()
     var patience = new Option<double>("--patience") { Description = "Seconds a length may take before a series ends.", DefaultValueFactory = _ => 60 };
     var output = new Option<string?>("--output") { Description = "The folder of the table and the charts; bench/results if not given." };
     var draw = new Option<bool>("--draw") { Description = "Only draw the charts, from the file that is there." };
-    var command = new Command("scaling", "Time per token and peak memory by length: streams beside full attention, Backpropagate beside ordinary training.") { longest, training, patience, output, draw };
+    var command = new Command("scaling", "Time per token and peak memory by length: "
+        + "streams beside full attention, Backpropagate beside ordinary training.") { longest, training, patience, output, draw };
     command.SetAction(parsed =>
     {
         var name = parsed.GetValue(device)!;
@@ -96,7 +97,8 @@ Command Memory()
     var threads = new Option<int[]>("--threads") { Description = "Threads of libtorch.", DefaultValueFactory = _ => [2, 1], AllowMultipleArgumentsPerToken = true };
     var output = new Option<string?>("--output") { Description = "The folder of the file and the chart; bench/results if not given." };
     var draw = new Option<bool>("--draw") { Description = "Only draw the chart, from the file that is there." };
-    var command = new Command("memory", "Resident memory by tokens read, each call in a fresh process, for a plain model and one that leaves native memory behind.") { calls, widths, tokens, threads, output, draw };
+    var command = new Command("memory", "Resident memory by tokens read, each call in a fresh process, "
+        + "for a plain model and one that leaves native memory behind.") { calls, widths, tokens, threads, output, draw };
     command.SetAction(parsed =>
     {
         if (parsed.GetValue(draw))

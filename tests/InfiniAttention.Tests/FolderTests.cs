@@ -57,6 +57,18 @@ public partial class FolderTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public void No_line_is_longer_than_a_screen()
+    {
+        const int Longest = 200;
+        var lines = new[] { "src", "tests", "bench", "samples", "eng" }
+            .SelectMany(folder => Directory.GetFiles(Path.Combine(Repository.Root, folder), "*.cs", SearchOption.AllDirectories))
+            .Where(file => !file.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}", StringComparison.Ordinal))
+            .SelectMany(file => File.ReadLines(file).Select((line, i) => (Place: $"{Path.GetRelativePath(Repository.Root, file)}:{i + 1}", line.Length)))
+            .Where(line => line.Length > Longest);
+        Assert.Empty(lines);
+    }
+
+    [Fact]
     public void No_file_is_longer_than_a_reader_likes()
     {
         var lines = Files().Select(file => (file.Path, Count: File.ReadLines(Path.Combine(Repository.Root, file.Path)).Count())).Where(file => file.Count > 320);
@@ -83,7 +95,8 @@ public partial class FolderTests(ITestOutputHelper output)
     [GeneratedRegex(@"//[^\n]*")]
     private static partial Regex Comment();
 
-    [GeneratedRegex(@"^(?:public |internal |private |sealed |static |abstract |readonly |partial )*(?:class|record struct|record|struct|enum|interface|delegate \w+) (?<name>\w+)", RegexOptions.Multiline)]
+    [GeneratedRegex(@"^(?:public |internal |private |sealed |static |abstract |readonly |partial )*(?:class|record struct|record|struct|enum|interface|delegate \w+) (?<name>\w+)",
+        RegexOptions.Multiline)]
     private static partial Regex Declaration();
 
     [GeneratedRegex(@"(?<![.\w""])[A-Z]\w+")]

@@ -11,7 +11,8 @@ internal sealed record ChartLine(string Name, IReadOnlyList<(double X, double Y)
 /// <summary>A chart of lines over numbers of tokens, both axes logarithmic, as SVG, that says where its numbers come from.</summary>
 internal static class LineChart
 {
-    private static readonly OxyColor[] Colours = [OxyColor.Parse("#0b6e99"), OxyColor.Parse("#c4452d"), OxyColor.Parse("#3b8132"), OxyColor.Parse("#7d4bb0"), OxyColor.Parse("#b07d12"), OxyColor.Parse("#555555")];
+    private static readonly OxyColor[] Colours =
+        [OxyColor.Parse("#0b6e99"), OxyColor.Parse("#c4452d"), OxyColor.Parse("#3b8132"), OxyColor.Parse("#7d4bb0"), OxyColor.Parse("#b07d12"), OxyColor.Parse("#555555")];
 
     /// <param name="title">What is shown, and its unit.</param>
     /// <param name="lines">The lines.</param>
@@ -29,9 +30,26 @@ internal static class LineChart
             DefaultFont = "Arial",
             Padding = new OxyThickness(24, 30, 24, 16),
         };
-        model.Axes.Add(new LogarithmicAxis { Position = AxisPosition.Bottom, Base = 2, Title = $"tokens  ({string.Join(", ", provenance.Take(4))})", AxisTitleDistance = 10, MajorGridlineStyle = LineStyle.Solid, MajorGridlineColor = OxyColor.Parse("#e4e4e4"), LabelFormatter = Tokens });
-        model.Axes.Add(new LogarithmicAxis { Position = AxisPosition.Left, MajorGridlineStyle = LineStyle.Solid, MajorGridlineColor = OxyColor.Parse("#e4e4e4") });
-        model.Legends.Add(new Legend { LegendPlacement = LegendPlacement.Outside, LegendPosition = LegendPosition.BottomCenter, LegendOrientation = LegendOrientation.Vertical, LegendLineSpacing = 5, LegendMargin = 12 });
+        var grid = OxyColor.Parse("#e4e4e4");
+        model.Axes.Add(new LogarithmicAxis
+        {
+            Position = AxisPosition.Bottom,
+            Base = 2,
+            Title = $"tokens  ({string.Join(", ", provenance.Take(4))})",
+            AxisTitleDistance = 10,
+            MajorGridlineStyle = LineStyle.Solid,
+            MajorGridlineColor = grid,
+            LabelFormatter = Tokens,
+        });
+        model.Axes.Add(new LogarithmicAxis { Position = AxisPosition.Left, MajorGridlineStyle = LineStyle.Solid, MajorGridlineColor = grid });
+        model.Legends.Add(new Legend
+        {
+            LegendPlacement = LegendPlacement.Outside,
+            LegendPosition = LegendPosition.BottomCenter,
+            LegendOrientation = LegendOrientation.Vertical,
+            LegendLineSpacing = 5,
+            LegendMargin = 12,
+        });
         for (var i = 0; i < lines.Count; i++)
         {
             var series = new LineSeries { Title = lines[i].Name, Color = Colours[i % Colours.Length], MarkerType = MarkerType.Circle, MarkerSize = 3 };

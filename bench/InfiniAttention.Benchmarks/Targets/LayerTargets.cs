@@ -15,7 +15,8 @@ internal static class LayerTargets
         yield return new("kernels-n2048", "forward over the sum of its kernels, T 32768, D 512, N 2048", Bound.AtMost, 1.05, s => OverKernels(s, LayerShape.Long));
         yield return new("kernels-n128", "forward over the sum of its kernels, T 32768, D 256, N 128", Bound.AtMost, 1.15, s => OverKernels(s, LayerShape.Short));
         yield return new("kernels-training-n2048", "forward and backward over those of its kernels, T 8192, D 512, N 2048", Bound.AtMost, 1.05, s => TrainingOverKernels(s, LayerShape.Long));
-        yield return new("kernels-training-n128", "forward and backward over those of its kernels, T 8192, D 512, N 128", Bound.AtMost, 1.1, s => TrainingOverKernels(s, LayerShape.Long with { SegmentLength = 128 }));
+        yield return new("kernels-training-n128", "forward and backward over those of its kernels, T 8192, D 512, N 128",
+            Bound.AtMost, 1.1, s => TrainingOverKernels(s, LayerShape.Long with { SegmentLength = 128 }));
         yield return new("paper-forward", "paper-literal loop over ours, N 2048, forward", Bound.AtLeast, 5, s => Loop(s, 2048, false, weights => new PaperLiteralLoop(weights).Forward));
         yield return new("paper-training", "paper-literal loop over ours, N 2048, forward and backward", Bound.None, 0, s => Loop(s, 2048, true, weights => new PaperLiteralLoop(weights).Forward));
         foreach (var n in LoopSegments)
@@ -28,7 +29,8 @@ internal static class LayerTargets
                 _ => 0.99,
             };
             yield return new($"loop-forward-n{n}", $"loop with fused attention over ours, N {n}, forward", Bound.AtLeast, limit, s => Loop(s, n, false, weights => new FusedLoop(weights).Forward));
-            yield return new($"loop-training-n{n}", $"loop with fused attention over ours, N {n}, forward and backward", Bound.AtLeast, limit, s => Loop(s, n, true, weights => new FusedLoop(weights).Forward));
+            yield return new($"loop-training-n{n}", $"loop with fused attention over ours, N {n}, forward and backward",
+                Bound.AtLeast, limit, s => Loop(s, n, true, weights => new FusedLoop(weights).Forward));
         }
 
         yield return new("delta-n2048", "delta rule over linear rule, forward, D 512, N 2048", Bound.AtMost, 1.1, s => OverPlain(s, LayerShape.Long, Delta));
@@ -38,8 +40,10 @@ internal static class LayerTargets
             var what = $"D {shape.Width}, N {shape.SegmentLength}";
             yield return new($"norm-n{shape.SegmentLength}", $"MemoryNorm over a layer without, forward, {what}", Bound.AtMost, 1.1, s => OverPlain(s, shape, Norm));
             yield return new($"norm-training-n{shape.SegmentLength}", $"MemoryNorm over a layer without, forward and backward, {what}", Bound.AtMost, 1.1, s => TrainingOverPlain(s, shape, Norm));
-            yield return new($"own-projections-n{shape.SegmentLength}", $"MemoryNorm and OwnMemoryProjections over a layer without, forward, {what}", Bound.None, 0, s => OverPlain(s, shape, OwnProjections));
-            yield return new($"local-segments-n{shape.SegmentLength}", $"LocalSegments 2 over 1, forward, {what}", Bound.None, 0, s => OverPlain(s, shape, options => options with { LocalSegments = 2 }));
+            yield return new($"own-projections-n{shape.SegmentLength}", $"MemoryNorm and OwnMemoryProjections over a layer without, forward, {what}",
+                Bound.None, 0, s => OverPlain(s, shape, OwnProjections));
+            yield return new($"local-segments-n{shape.SegmentLength}", $"LocalSegments 2 over 1, forward, {what}",
+                Bound.None, 0, s => OverPlain(s, shape, options => options with { LocalSegments = 2 }));
         }
     }
 

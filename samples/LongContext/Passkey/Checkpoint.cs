@@ -42,7 +42,8 @@ public static class Checkpoint
         {
             using var zip = ZipFile.OpenRead(path);
             var saved = JsonSerializer.Deserialize<Saved>(Read(zip, State))!;
-            if (saved.Rule != settings.Rule || saved.Seed != settings.Seed || saved.Memory != settings.Memory || saved.WeighsFiller != settings.WeighsFiller || !saved.Books.SequenceEqual(Names(settings)))
+            if (saved.Rule != settings.Rule || saved.Seed != settings.Seed || saved.Memory != settings.Memory || saved.WeighsFiller != settings.WeighsFiller
+                || !saved.Books.SequenceEqual(Names(settings)))
             {
                 throw new InputException($"The checkpoint '{path}' is of another training: rule {saved.Rule}, seed {saved.Seed}, {saved.Memory}, {(saved.WeighsFiller ? "weighted" : "plain")} filler, "
                     + $"haystacks {(saved.Books.Count == 0 ? "none" : string.Join(", ", saved.Books))}.");

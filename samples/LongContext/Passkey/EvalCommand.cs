@@ -12,7 +12,12 @@ public static class EvalCommand
         var lengths = new Option<string>("--lengths") { Description = "Lengths in tokens, the answer counted.", DefaultValueFactory = _ => "32K,128K,256K,512K,1M" };
         var positions = new Option<string>("--positions") { Description = "Where the key is hidden.", DefaultValueFactory = _ => "start,middle,end" };
         var trials = new Option<int>("--trials") { Description = "Trials for each rule, length and position.", DefaultValueFactory = _ => 2 };
-        var weights = new Option<FileInfo[]>("--weights") { Description = "Files of 'passkey train'; default: the shipped ones.", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [] };
+        var weights = new Option<FileInfo[]>("--weights")
+        {
+            Description = "Files of 'passkey train'; default: the shipped ones.",
+            AllowMultipleArgumentsPerToken = true,
+            DefaultValueFactory = _ => [],
+        };
         var ragged = new Option<bool>("--ragged") { Description = "Cuts up to a segment from each length at random, so that the question too falls across segments' boundaries." };
         var csv = new Option<FileInfo?>("--csv") { Description = "Also writes the result here, as CSV." };
         var svg = new Option<FileInfo?>("--svg") { Description = "Also writes the result here, as a chart." };

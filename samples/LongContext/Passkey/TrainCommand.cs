@@ -22,8 +22,13 @@ public static class TrainCommand
 
     public static Command Create()
     {
-        var output = new Option<DirectoryInfo>("--output") { Description = "The folder that gets passkey-linear.safetensors and passkey-delta.safetensors.", DefaultValueFactory = _ => new DirectoryInfo("weights") };
-        var resume = new Option<bool>("--resume") { Description = "Goes on where an interrupted training stopped: rules whose weights are in the output folder are done, one with a checkpoint continues." };
+        var output = new Option<DirectoryInfo>("--output")
+        {
+            Description = "The folder that gets passkey-linear.safetensors and passkey-delta.safetensors.",
+            DefaultValueFactory = _ => new DirectoryInfo("weights"),
+        };
+        var resume = new Option<bool>("--resume") { Description = "Goes on where an interrupted training stopped: "
+            + "rules whose weights are in the output folder are done, one with a checkpoint continues." };
         var rule = PasskeyCommand.RuleOption();
         var seed = PasskeyCommand.SeedOption();
         var device = PasskeyCommand.DeviceOption();

@@ -22,8 +22,13 @@ public static class RecallCommand
         var workers = new Option<int>("--workers") { Description = "Trainings side by side, each on one core.", DefaultValueFactory = _ => Environment.ProcessorCount };
         var forChoosing = new Option<bool>("--for-choosing") { Description = "Evaluates on other held-out chronicles: for trying settings, so that the reported ones stay unseen." };
         var documents = new Option<int>("--documents") { Description = "How many held-out chronicles of 8192 tokens are read.", DefaultValueFactory = _ => 8 };
-        var output = new Option<DirectoryInfo>("--output") { Description = "The folder of weights and results; what is there already is not trained again.", DefaultValueFactory = _ => new("artifacts/recall") };
-        var command = new Command("recall", "Trains language models on chronicles, and measures how far back they recall a name: local attention, Transformer-XL, Memorizing Transformers, Infini-attention.")
+        var output = new Option<DirectoryInfo>("--output")
+        {
+            Description = "The folder of weights and results; what is there already is not trained again.",
+            DefaultValueFactory = _ => new("artifacts/recall"),
+        };
+        var command = new Command("recall", "Trains language models on chronicles, and measures how far back they recall a name: "
+            + "local attention, Transformer-XL, Memorizing Transformers, Infini-attention.")
         {
             systems, seeds, tokens, workers, documents, forChoosing, output, Job(),
         };

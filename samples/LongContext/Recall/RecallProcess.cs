@@ -16,7 +16,9 @@ public static class RecallProcess
     /// <exception cref="InvalidOperationException">The process failed; the message holds what it said.</exception>
     public static async Task Run(RecallJob job, HeldOut heldOut, Action<RecallStep> done, CancellationToken cancellation)
     {
-        var (program, first) = Environment.ProcessPath is { } path && Path.GetFileNameWithoutExtension(path) == "LongContext" ? (path, Array.Empty<string>()) : ("dotnet", [typeof(RecallProcess).Assembly.Location]);
+        var (program, first) = Environment.ProcessPath is { } path && Path.GetFileNameWithoutExtension(path) == "LongContext"
+            ? (path, Array.Empty<string>())
+            : ("dotnet", [typeof(RecallProcess).Assembly.Location]);
         var start = new ProcessStartInfo(program, [
             .. first, "recall", Command, "--system", job.System, "--seed", $"{job.Seed}", "--tokens", $"{job.Tokens}", "--output", job.Folder,
             "--documents", $"{heldOut.Documents}", .. heldOut.ForChoosing ? ["--for-choosing"] : Array.Empty<string>(),

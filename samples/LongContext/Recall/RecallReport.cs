@@ -25,7 +25,8 @@ public sealed class RecallReport(IReadOnlyList<RecallResult> results)
 {
     private static readonly (Distance Distance, string Title)[] Columns =
     [
-        (Distance.SameSegment, "same segment"), (Distance.SegmentBefore, "segment before"), (Distance.TwoToThree, "2 to 3 back"), (Distance.FourToSeven, "4 to 7"), (Distance.EightAndMore, "8 and more"),
+        (Distance.SameSegment, "same segment"), (Distance.SegmentBefore, "segment before"), (Distance.TwoToThree, "2 to 3 back"),
+            (Distance.FourToSeven, "4 to 7"), (Distance.EightAndMore, "8 and more"),
     ];
 
     private IEnumerable<(RecallSystem System, RecallResult[] Results)> Systems =>
@@ -34,7 +35,8 @@ public sealed class RecallReport(IReadOnlyList<RecallResult> results)
     public Table ToTable()
     {
         var table = new Table().Border(TableBorder.Rounded).Title("Names recalled, %, by where they were last told (segments back); mean over the seeds, and their range");
-        foreach (var title in new[] { "system", "numbers held" }.Concat(Columns.Select(column => column.Title)).Concat(["all older, nats", "perplexity", "without memory"]))
+        table.AddColumn("system");
+        foreach (var title in new[] { "numbers held" }.Concat(Columns.Select(column => column.Title)).Concat(["all older, nats", "perplexity", "without memory"]))
         {
             table.AddColumn(new TableColumn(title).RightAligned());
         }
@@ -91,6 +93,6 @@ public sealed class RecallReport(IReadOnlyList<RecallResult> results)
     {
         double[] numbers = [.. of.Select(number)];
         string Text(double value) => value.ToString(format, CultureInfo.InvariantCulture);
-        return numbers.Length == 1 ? Text(numbers[0]) : $"{Text(numbers.Average())} ({Text(numbers.Min())} to {Text(numbers.Max())})";
+        return numbers.Length == 1 ? Text(numbers[0]) : $"{Text(numbers.Average())}\n({Text(numbers.Min())} to {Text(numbers.Max())})";
     }
 }

@@ -18,10 +18,11 @@ public sealed record RecallSystem(string Name, string Title, Func<DecoderOptions
         new("xl", "Transformer-XL", (options, _) => new TransformerXLContext(options)),
         new("memorizing", "Memorizing Transformers", (options, layer) => layer == MemorizingContext.LayerOf(options.Layers) ? new MemorizingContext(options) : new TransformerXLContext(options)),
         new("paper", "the paper's memory", Infini(o => o)),
-        new("norm", "with MemoryNorm", Infini(o => o with { MemoryNorm = true })),
-        new("own", "and OwnMemoryProjections", Infini(o => o with { MemoryNorm = true, OwnMemoryProjections = true })),
-        new("own-delta", "the same, delta rule", Infini(o => o with { MemoryNorm = true, OwnMemoryProjections = true, Update = MemoryUpdate.Delta })),
-        new("own-two", "and LocalSegments 2, opened later", Infini(o => o with { MemoryNorm = true, OwnMemoryProjections = true, LocalSegments = 2 })) { After = "own" },
+        new("norm", "MemoryNorm", Infini(o => o with { MemoryNorm = true })),
+        new("norm-delta", "MemoryNorm, delta rule", Infini(o => o with { MemoryNorm = true, Update = MemoryUpdate.Delta })),
+        new("own", "MemoryNorm, own projections", Infini(o => o with { MemoryNorm = true, OwnMemoryProjections = true })),
+        new("own-delta", "MemoryNorm, own projections, delta", Infini(o => o with { MemoryNorm = true, OwnMemoryProjections = true, Update = MemoryUpdate.Delta })),
+        new("own-two", "own projections, then 2 segments in view", Infini(o => o with { MemoryNorm = true, OwnMemoryProjections = true, LocalSegments = 2 })) { After = "own" },
     ];
 
     public static RecallSystem Named(string name) => All.FirstOrDefault(system => system.Name == name)

@@ -9,7 +9,7 @@ namespace LongContext;
 /// <summary>A table of numbers as a picture: a coloured cell for each, its value written inside, and a scale of the colours.</summary>
 public sealed record HeatMap
 {
-    private const double CellWidth = 84, CellHeight = 34, Left = 190, Top = 28, Right = 90, Bottom = 12, Heading = 70;
+    private const double LeastCellWidth = 84, CellHeight = 34, LeastLeft = 190, LetterWidth = 8, Top = 28, Right = 90, Bottom = 12, Heading = 70;
 
     public required string Title { get; init; }
 
@@ -32,6 +32,8 @@ public sealed record HeatMap
 
     public string ToSvg()
     {
+        var left = Math.Max(LeastLeft, 20 + (LetterWidth * Rows.Max(row => row.Length)));
+        var cellWidth = Math.Max(LeastCellWidth, 10 + (LetterWidth * Columns.Max(column => column.Length)));
         var model = new PlotModel
         {
             Title = Title,
@@ -76,9 +78,9 @@ public sealed record HeatMap
             Interpolate = false,
             RenderMethod = HeatMapRenderMethod.Rectangles,
         });
-        model.PlotMargins = new(Left, Top, Right, Bottom);
+        model.PlotMargins = new(left, Top, Right, Bottom);
         model.Padding = new(0, 18, 0, 0);
-        return new SvgExporter { Width = Math.Max(440, Left + (Columns.Count * CellWidth) + Right), Height = Heading + Top + (Rows.Count * CellHeight) + Bottom }.ExportToString(model);
+        return new SvgExporter { Width = Math.Max(440, left + (Columns.Count * cellWidth) + Right), Height = Heading + Top + (Rows.Count * CellHeight) + Bottom }.ExportToString(model);
     }
 
     /// <summary>From red over white to green if one end is good; otherwise from white to blue.</summary>

@@ -160,7 +160,8 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         return scores.masked_fill(hidden, Scalars.MinusInfinity).softmax(-1).masked_fill(~visible, Scalars.Zero).mean([1]).to(x.dtype);
 
         // float32 where the type is half, whose scores overflow at 65504
-        Tensor Heads(Tensor projected) => (x.dtype == ScalarType.Float16 ? projected.to(ScalarType.Float32) : projected).view(projected.size(0), projected.size(1), Options.NumHeads, -1).transpose(1, 2); // (B, H, T, K)
+        Tensor Heads(Tensor projected) => (x.dtype == ScalarType.Float16 ? projected.to(ScalarType.Float32) : projected)
+            .view(projected.size(0), projected.size(1), Options.NumHeads, -1).transpose(1, 2); // (B, H, T, K)
     }
 
     private static TokenInfo? WithPadding(TokenInfo? info, Tensor? padding)

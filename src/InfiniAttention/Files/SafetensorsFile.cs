@@ -51,7 +51,10 @@ internal sealed class SafetensorsFile : IDisposable
     public IReadOnlyDictionary<string, SafetensorsEntry> Entries => entries;
 
     /// <summary>Reads to the end of the stream.</summary>
-    /// <exception cref="InvalidDataException">What was read is not a whole, unaltered file that <see cref="Write(Stream, IReadOnlyDictionary{string, string}, IReadOnlyList{ValueTuple{string, Tensor}})"/> wrote.</exception>
+    /// <exception cref="InvalidDataException">
+    /// What was read is not a whole, unaltered file that <see cref="Write(Stream, IReadOnlyDictionary{string, string},
+    /// IReadOnlyList{ValueTuple{string, Tensor}})"/> wrote.
+    /// </exception>
     public static SafetensorsFile Read(Stream stream) => new(FileBytes.Read(stream));
 
     /// <summary>A tensor's numbers, on the CPU.</summary>
@@ -171,7 +174,8 @@ internal sealed class SafetensorsFile : IDisposable
     {
         try
         {
-            return header.GetProperty("__metadata__").EnumerateObject().ToDictionary(entry => entry.Name, entry => entry.Value.GetString() ?? throw new InvalidOperationException($"{entry.Name} is null"));
+            return header.GetProperty("__metadata__").EnumerateObject()
+                .ToDictionary(entry => entry.Name, entry => entry.Value.GetString() ?? throw new InvalidOperationException($"{entry.Name} is null"));
         }
         catch (Exception e) when (e is KeyNotFoundException or InvalidOperationException or ArgumentException)
         {

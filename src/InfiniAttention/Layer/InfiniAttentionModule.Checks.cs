@@ -54,7 +54,8 @@ public sealed partial class InfiniAttentionModule
 
         if ((state.Open?.Length ?? 0) != state.Position % Options.SegmentLength)
         {
-            throw new ArgumentException($"state stands at position {state.Position} with {state.Open?.Length ?? 0} tokens in its open segment; it is not of a layer whose SegmentLength is {Options.SegmentLength}.", nameof(state));
+            throw new ArgumentException($"state stands at position {state.Position} with {state.Open?.Length ?? 0} tokens in its open segment; "
+                + $"it is not of a layer whose SegmentLength is {Options.SegmentLength}.", nameof(state));
         }
 
         if (state.LayerType is { } type && type != x.dtype)
@@ -65,14 +66,16 @@ public sealed partial class InfiniAttentionModule
         if (state.Open is { } open && open.OtherKeys != (Options.HasOtherLocalKeys, Options.HasOtherPassedKeys))
         {
             throw new ArgumentException(
-                $"state has an open segment of a layer with another Rotary, OwnMemoryProjections or LocalSegments; this layer's are {Options.Rotary?.ToString() ?? "null"}, {Options.OwnMemoryProjections} and {Options.LocalSegments}.",
+                "state has an open segment of a layer with another Rotary, OwnMemoryProjections or LocalSegments; "
+                    + $"this layer's are {Options.Rotary?.ToString() ?? "null"}, {Options.OwnMemoryProjections} and {Options.LocalSegments}.",
                 nameof(state));
         }
 
         if (state.Earlier is { } earlier && (Options.LocalSegments == 1 || earlier.Keys.size(2) != Options.SegmentLength))
         {
             throw new ArgumentException(
-                $"state has a segment of {earlier.Keys.size(2)} tokens in view; the layer, whose LocalSegments is {Options.LocalSegments} and whose SegmentLength is {Options.SegmentLength}, has none or another.",
+                $"state has a segment of {earlier.Keys.size(2)} tokens in view; the layer, "
+                    + $"whose LocalSegments is {Options.LocalSegments} and whose SegmentLength is {Options.SegmentLength}, has none or another.",
                 nameof(state));
         }
     }

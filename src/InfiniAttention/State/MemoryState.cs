@@ -78,7 +78,10 @@ public sealed class MemoryState : IDisposable
         return new(matrix, open, earlier, Position);
     }
 
-    /// <summary>The state after further tokens: with the memory after them (null if it is the same), what is open then, and the segment that ended with them and stays in view (null if it is the same).</summary>
+    /// <summary>
+    /// The state after further tokens: with the memory after them (null if it is the same), what is open then, and the segment that ended with them
+    /// and stays in view (null if it is the same).
+    /// </summary>
     internal MemoryState Next((Tensor M, Tensor Z)? after, long tokens, OpenSegment? nowOpen, EarlierSegment? ended)
     {
         if (after is null)
@@ -214,7 +217,8 @@ public sealed class MemoryState : IDisposable
         if (!Describe.HasShape(normalizer, memory.size(0), memory.size(1), memory.size(2)) || normalizer.dtype != memory.dtype || !Describe.SameDevice(normalizer, memory))
         {
             throw new ArgumentException(
-                $"normalizer is {normalizer.dtype} of shape {Describe.Shape(normalizer)} on {normalizer.device}; it must be {memory.dtype} of shape (B, G, K) = ({memory.size(0)}, {memory.size(1)}, {memory.size(2)}) on {memory.device}, like memory.",
+                $"normalizer is {normalizer.dtype} of shape {Describe.Shape(normalizer)} on {normalizer.device}; "
+                    + $"it must be {memory.dtype} of shape (B, G, K) = ({memory.size(0)}, {memory.size(1)}, {memory.size(2)}) on {memory.device}, like memory.",
                 nameof(normalizer));
         }
 

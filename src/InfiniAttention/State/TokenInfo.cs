@@ -54,7 +54,10 @@ public sealed class TokenInfo
     /// <summary>The same with another padding mask.</summary>
     internal TokenInfo WithPadding(Tensor padding) => new() { KeyPaddingMask = padding, DocumentStarts = DocumentStarts, WriteWeights = WriteWeights };
 
-    /// <summary>Throws an <see cref="ArgumentException"/> unless this describes <paramref name="batch"/> rows of <paramref name="tokens"/> tokens, and its weights are finite in the memory's type.</summary>
+    /// <summary>
+    /// Throws an <see cref="ArgumentException"/> unless this describes <paramref name="batch"/> rows of <paramref name="tokens"/> tokens, and its
+    /// weights are finite in the memory's type.
+    /// </summary>
     internal void Validate(long batch, long tokens, Device device, ScalarType? stateType = null)
     {
         Check(KeyPaddingMask, nameof(KeyPaddingMask), ScalarType.Bool);

@@ -147,7 +147,9 @@ public sealed partial class SegmentStreamer : IDisposable
     /// <param name="cancellationToken">Cancels between windows; the stream then stands after the last window that was returned.</param>
     /// <returns>The model's outputs, (B, window, …) each, to be disposed of by the caller or the caller's dispose scope; they can be enumerated once.</returns>
     /// <exception cref="ArgumentException">The input is empty, on another device than the model, or of another batch size than the stream; or info does not fit it.</exception>
-    /// <exception cref="InvalidOperationException">The model is not a <c>Module&lt;Tensor, Tensor&gt;</c>, another stream is active on this thread, or the windows are enumerated a second time.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// The model is not a <c>Module&lt;Tensor, Tensor&gt;</c>, another stream is active on this thread, or the windows are enumerated a second time.
+    /// </exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     /// <exception cref="OperationCanceledException">The call was cancelled.</exception>
     public IEnumerable<Tensor> Stream(Tensor input, TokenInfo? info = null, IProgress<long>? progress = null, CancellationToken cancellationToken = default)
@@ -179,7 +181,10 @@ public sealed partial class SegmentStreamer : IDisposable
     /// only with a model in training on CUDA, whose random state cannot be read, it is seeded anew from the CPU's.
     /// </remarks>
     /// <exception cref="ArgumentException">An argument is empty, on another device, of another shape than the others, requires a gradient that would be lost, or no target counts.</exception>
-    /// <exception cref="InvalidOperationException">The model is not a <c>Module&lt;Tensor, Tensor&gt;</c>, the losses are of another shape, inference mode is on, or another stream is active on this thread.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// The model is not a <c>Module&lt;Tensor, Tensor&gt;</c>, the losses are of another shape, inference mode is on, or another stream is active on
+    /// this thread.
+    /// </exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     /// <exception cref="OperationCanceledException">The call was cancelled.</exception>
     public BackpropagationResult Backpropagate(

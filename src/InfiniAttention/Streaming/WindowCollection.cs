@@ -1,6 +1,9 @@
 namespace InfiniAttention;
 
-/// <summary>A collection of young garbage after each window of many tokens: it frees the native memory that a user's model leaves behind (docs/performance.md) before the next window's blocks pin the heap around it.</summary>
+/// <summary>
+/// A collection of young garbage after each window of many tokens: it frees the native memory that a user's model leaves behind (docs/performance.md)
+/// before the next window's blocks pin the heap around it.
+/// </summary>
 /// <remarks>
 /// It never happens while another stream is inside its model: TorchSharp's <c>a + b</c> uses a scalar that nothing keeps alive, and a
 /// collection during the call frees it. With several busy streams a window in <see cref="MostMissed"/> waits for the others to end theirs.

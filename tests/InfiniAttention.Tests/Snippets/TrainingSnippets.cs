@@ -129,6 +129,25 @@ public sealed class TrainingSnippets : IDisposable
     }
 
     [Fact]
+    public void A_memory_that_recalls()
+    {
+        #region a memory that recalls
+        var layer = new InfiniAttentionModule(new InfiniAttentionOptions
+        {
+            EmbedDim = 64,
+            NumHeads = 4,
+            SegmentLength = 16,
+            Rotary = new RotaryOptions(),
+            Update = MemoryUpdate.Delta,
+            MemoryNorm = true,
+        });
+        #endregion
+
+        Assert.Equal(8, layer.state_dict().Count);
+        layer.Dispose();
+    }
+
+    [Fact]
     public void Write_weights()
     {
         var layer = new InfiniAttentionModule(new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 });

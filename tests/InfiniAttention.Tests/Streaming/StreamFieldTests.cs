@@ -119,7 +119,9 @@ public class StreamFieldTests
     };
 
     /// <summary>Writes the stream anew with changes, the checksum right, and requires that loading is refused and names the field.</summary>
-    private static void Refused(SegmentStreamer streamer, string names, Action<Dictionary<string, string>>? metadata = null, Func<List<(string Name, Tensor Tensor)>, List<(string Name, Tensor Tensor)>>? tensors = null)
+    private static void Refused(SegmentStreamer streamer, string names,
+        Action<Dictionary<string, string>>? metadata = null,
+        Func<List<(string Name, Tensor Tensor)>, List<(string Name, Tensor Tensor)>>? tensors = null)
     {
         using var saved = new MemoryStream();
         streamer.Save(saved);

@@ -56,7 +56,8 @@ public class StreamMisuseTests
         foreach (var (name, parameter) in layer.named_parameters())
         {
             Tensor expected = wide.get_parameter(name)!.grad!, actual = parameter.grad!.to(ScalarType.Float32);
-            Assert.True((expected - actual).norm().item<float>() < 0.02 * expected.norm().item<float>() + 0.5, $"{name}: {(expected - actual).norm().item<float>():g3} of {expected.norm().item<float>():g3}");
+            Assert.True((expected - actual).norm().item<float>() < 0.02 * expected.norm().item<float>() + 0.5,
+                $"{name}: {(expected - actual).norm().item<float>():g3} of {expected.norm().item<float>():g3}");
         }
     }
 

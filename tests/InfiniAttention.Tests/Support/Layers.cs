@@ -24,7 +24,14 @@ internal static class Layers
     }
 
     /// <summary>What is known of the tokens from start on.</summary>
-    public static TokenInfo? Part(this TokenInfo? info, long start, long length) => info is null ? null : new TokenInfo { KeyPaddingMask = info.KeyPaddingMask?.narrow(1, start, length), DocumentStarts = info.DocumentStarts?.narrow(1, start, length), WriteWeights = info.WriteWeights?.narrow(1, start, length) };
+    public static TokenInfo? Part(this TokenInfo? info, long start, long length) => info?.Map(tensor => tensor.narrow(1, start, length));
 
-    public static TokenInfo? Rows(this TokenInfo? info, Tensor rows) => info is null ? null : new TokenInfo { KeyPaddingMask = info.KeyPaddingMask?.index_select(0, rows), DocumentStarts = info.DocumentStarts?.index_select(0, rows), WriteWeights = info.WriteWeights?.index_select(0, rows) };
+    public static TokenInfo? Rows(this TokenInfo? info, Tensor rows) => info?.Map(tensor => tensor.index_select(0, rows));
+
+    private static TokenInfo Map(this TokenInfo info, Func<Tensor, Tensor> map) => new()
+    {
+        KeyPaddingMask = info.KeyPaddingMask is { } padding ? map(padding) : null,
+        DocumentStarts = info.DocumentStarts is { } starts ? map(starts) : null,
+        WriteWeights = info.WriteWeights is { } weights ? map(weights) : null,
+    };
 }
