@@ -27,8 +27,11 @@ public static class TrainCommand
             Description = "The folder that gets passkey-linear.safetensors and passkey-delta.safetensors.",
             DefaultValueFactory = _ => new DirectoryInfo("weights"),
         };
-        var resume = new Option<bool>("--resume") { Description = "Goes on where an interrupted training stopped: "
-            + "rules whose weights are in the output folder are done, one with a checkpoint continues." };
+        var resume = new Option<bool>("--resume")
+        {
+            Description = "Goes on where an interrupted training stopped: "
+                + "rules whose weights are in the output folder are done, one with a checkpoint continues.",
+        };
         var rule = PasskeyCommand.RuleOption();
         var seed = PasskeyCommand.SeedOption();
         var device = PasskeyCommand.DeviceOption();

@@ -32,7 +32,15 @@ public class HalfPrecisionGradientTests(ITestOutputHelper output)
             using var scope = NewDisposeScope();
             LayerCase one = new()
             {
-                Batch = batch, Length = 4096 / batch, Bias = true, HeadsPerGroup = 2, Norm = true, OwnMemoryProjections = true, Update = update, Padding = true, BlockSegments = 1,
+                Batch = batch,
+                Length = 4096 / batch,
+                Bias = true,
+                HeadsPerGroup = 2,
+                Norm = true,
+                OwnMemoryProjections = true,
+                Update = update,
+                Padding = true,
+                BlockSegments = 1,
                 Rotary = isRotary ? RotaryPairing.Halves : null,
             };
             Dictionary<string, double> apart = Errors(one, update), together = Errors(one with { BlockSegments = 4096 }, update);
