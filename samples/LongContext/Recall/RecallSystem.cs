@@ -20,6 +20,7 @@ public sealed record RecallSystem(string Name, string Title, Func<DecoderOptions
         new("paper", "the paper's memory", Infini(o => o)),
         new("norm", "MemoryNorm", Infini(o => o with { MemoryNorm = true })),
         new("norm-delta", "MemoryNorm, delta rule", Infini(o => o with { MemoryNorm = true, Update = MemoryUpdate.Delta })),
+        new("norm-delta-two", "the same, then 2 segments in view", Infini(o => o with { MemoryNorm = true, Update = MemoryUpdate.Delta, LocalSegments = 2 })) { After = "norm-delta" },
         new("own", "MemoryNorm, own projections", Infini(o => o with { MemoryNorm = true, OwnMemoryProjections = true })),
         new("own-delta", "MemoryNorm, own projections, delta", Infini(o => o with { MemoryNorm = true, OwnMemoryProjections = true, Update = MemoryUpdate.Delta })),
         new("own-two", "own projections, then 2 segments in view", Infini(o => o with { MemoryNorm = true, OwnMemoryProjections = true, LocalSegments = 2 })) { After = "own" },
