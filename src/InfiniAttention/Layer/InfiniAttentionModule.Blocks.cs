@@ -31,15 +31,15 @@ public sealed partial class InfiniAttentionModule
             {
                 var block = blocks[i] with { IsOnly = blocks.Count == 1, HasSuccessor = use.WantsState || i < blocks.Count - 1 };
                 var context = new BlockContext(state, learned, block.IsOnly ? info : info?.Narrow(block.Start, block.Length), use.Observer);
-                var (output, after) = isAtOnce ? Attend(heads![i], context, block) : ProjectAndAttend(inputs![i], context, block);
+                var (ofBlock, after) = isAtOnce ? Attend(heads![i], context, block) : ProjectAndAttend(inputs![i], context, block);
                 state.Dispose();
                 state = after;
-                outputs.Add(block.Start, output);
+                outputs.Add(block.Start, ofBlock);
             }
 
-            var joined = outputs.Join();
+            var output = isAtOnce ? projections.Output(outputs.Join()) : outputs.Join();
             isReturned = use.WantsState;
-            return ((isAtOnce ? projections.Output(joined) : joined).MoveToOuterDisposeScope(), isReturned ? state : null);
+            return (output.MoveToOuterDisposeScope(), isReturned ? state : null);
         }
         finally
         {
@@ -68,7 +68,15 @@ public sealed partial class InfiniAttentionModule
     {
         using var scope = NewDisposeScope();
         var (attended, after) = Attend(Project(x, context.Info), context, block);
-        return (projections.Output(attended).MoveToOuterDisposeScope(), after);
+        try
+        {
+            return (projections.Output(attended).MoveToOuterDisposeScope(), after);
+        }
+        catch
+        {
+            after.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Equations 6 to 10 for the tokens of a block, heads side by side, (B, n, H*V).</summary>
