@@ -97,21 +97,15 @@ public sealed class InfiniTransformer : nn.Module<Tensor, Tensor>
         /// <summary>What adds to the residual stream starts smaller, by the square root of how often something is added.</summary>
         private void Initialize(long layers, IReadOnlyList<float> gates)
         {
-            foreach (var (name, weight) in attention.named_parameters().Where(entry => entry.name is "q_proj.weight" or "k_proj.weight" or "v_proj.weight" or "o_proj.weight"))
-            {
-                var residual = name.StartsWith("o_proj", StringComparison.Ordinal);
-                nn.init.normal_(weight, 0, Deviation(weight, residual ? 2 * layers : 1));
-            }
-            nn.init.normal_(up.weight!, 0, Deviation(up.weight!, 1));
-            nn.init.normal_(down.weight!, 0, Deviation(down.weight!, 2 * layers));
+            InitialProjections.Draw(layers, attention.named_parameters());
+            nn.init.normal_(up.weight!, 0, InitialProjections.Deviation(up.weight!, 1));
+            nn.init.normal_(down.weight!, 0, InitialProjections.Deviation(down.weight!, 2 * layers));
             nn.init.zeros_(up.bias!);
             nn.init.zeros_(down.bias!);
             using var _ = no_grad();
             using var values = tensor(gates.ToArray());
             attention.Gate.copy_(values);
         }
-
-        private static double Deviation(Tensor weight, long additions) => Math.Pow(weight.shape[1] * additions, -0.5);
     }
 }
 

@@ -19,10 +19,17 @@ public sealed record MemoryVariant(bool Norm = false, bool OwnProjections = fals
 
     internal static Option<int> LocalSegmentsOption() => new("--local-segments") { Description = "How many segments the local attention sees: 1 or 2.", DefaultValueFactory = _ => 1 };
 
-    internal static MemoryVariant Parse(string memory, int localSegments) => new(
-        memory is "norm" or "own",
-        memory == "own" || (memory is "paper" or "norm" ? false : throw new InputException($"There is no memory '{memory}': it is paper, norm or own.")),
-        localSegments is 1 or 2 ? localSegments : throw new InputException($"--local-segments is {localSegments}; it must be 1 or 2."));
+    internal static MemoryVariant Parse(string memory, int localSegments)
+    {
+        var variant = memory switch
+        {
+            "paper" => Paper,
+            "norm" => new(Norm: true),
+            "own" => new(Norm: true, OwnProjections: true),
+            _ => throw new InputException($"There is no memory '{memory}': it is paper, norm or own."),
+        };
+        return localSegments is 1 or 2 ? variant with { LocalSegments = localSegments } : throw new InputException($"--local-segments is {localSegments}; it must be 1 or 2.");
+    }
 
     public InfiniAttentionOptions Apply(InfiniAttentionOptions options) => options with { MemoryNorm = Norm, OwnMemoryProjections = OwnProjections, LocalSegments = LocalSegments };
 }

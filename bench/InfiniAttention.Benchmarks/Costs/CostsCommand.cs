@@ -17,8 +17,10 @@ internal static class CostsCommand
         var clock = new Stopclock(device, TimeSpan.Zero, 1);
         var (operations, bytes) = (PeakOperations(clock, device), PeakBytes(clock, device));
         AnsiConsole.MarkupLineInterpolated($"Peak as measured: {operations / 1e9:F0} GFLOP/s in a matrix product, {bytes / 1e9:F1} GB/s read and written in a copy.");
-        var rows = new List<IReadOnlyList<object?>> {
-            new object?[] { "shape", "part", "operations per token", "bytes per token", "ns per token", "share of peak operations", "share of peak bandwidth" } };
+        var rows = new List<IReadOnlyList<object?>>
+        {
+            new object?[] { "shape", "part", "operations per token", "bytes per token", "ns per token", "share of peak operations", "share of peak bandwidth" },
+        };
         foreach (var shape in new[] { LayerShape.Long, LayerShape.Short })
         {
             rows.AddRange(Measure(clock, device, shape, operations, bytes));

@@ -1,5 +1,6 @@
 using System.Globalization;
 using CsvHelper;
+using CsvHelper.Configuration;
 
 namespace InfiniAttention.Benchmarks;
 
@@ -14,7 +15,7 @@ internal static class CsvFile
             text.WriteLine($"# {line}");
         }
 
-        using var csv = new CsvWriter(text, new CsvHelper.Configuration.CsvConfiguration(CultureInfo.InvariantCulture) { NewLine = "\n" });
+        using var csv = new CsvWriter(text, new CsvConfiguration(CultureInfo.InvariantCulture) { NewLine = "\n" });
         foreach (var row in rows)
         {
             foreach (var value in row)
@@ -24,6 +25,22 @@ internal static class CsvFile
 
             csv.NextRecord();
         }
+    }
+
+    /// <summary>What <see cref="Write"/> wrote: the lines of provenance, and each row as <paramref name="read"/> takes it.</summary>
+    public static (string[] Provenance, List<T> Rows) Read<T>(string path, Func<CsvReader, T> read)
+    {
+        var lines = File.ReadAllLines(path);
+        using var csv = new CsvReader(new StringReader(string.Join('\n', lines)), new CsvConfiguration(CultureInfo.InvariantCulture) { AllowComments = true });
+        csv.Read();
+        csv.ReadHeader();
+        var rows = new List<T>();
+        while (csv.Read())
+        {
+            rows.Add(read(csv));
+        }
+
+        return ([.. lines.TakeWhile(line => line.StartsWith('#')).Select(line => line[2..])], rows);
     }
 
     /// <summary>Makes the folder of a file, before the work whose result the file is to hold.</summary>

@@ -1,7 +1,3 @@
-using System.Globalization;
-using CsvHelper;
-using CsvHelper.Configuration;
-
 namespace InfiniAttention.Benchmarks;
 
 /// <summary>The chart of resident memory by tokens read, drawn from the file of the results and that of an earlier version.</summary>
@@ -35,22 +31,9 @@ internal static class MemoryChart
         where job.Count() > 1
         select new ChartLine($"{prefix}{job.Key.Call}{(job.Key.Threads == 1 ? ", 1 thread" : "")}", [.. job.Select(row => ((double)row.Tokens, row.Resident))]);
 
-    private static (string[] Provenance, List<Row> Rows) Read(string path)
-    {
-        string[] lines = File.ReadAllLines(path);
-        using var csv = new CsvReader(new StringReader(string.Join('\n', lines)), new CsvConfiguration(CultureInfo.InvariantCulture) { AllowComments = true });
-        csv.Read();
-        csv.ReadHeader();
-        var rows = new List<Row>();
-        while (csv.Read())
-        {
-            rows.Add(new(
-                csv.GetField<MemoryCall>("call"), csv.GetField<long>("width"), csv.GetField<bool>("model makes crumbs"),
-                csv.GetField<int>("threads"), csv.GetField<long>("tokens"), csv.GetField<double>("resident MiB")));
-        }
-
-        return ([.. lines.TakeWhile(line => line.StartsWith('#')).Select(line => line[2..])], rows);
-    }
+    private static (string[] Provenance, List<Row> Rows) Read(string path) => CsvFile.Read(path, csv => new Row(
+        csv.GetField<MemoryCall>("call"), csv.GetField<long>("width"), csv.GetField<bool>("model makes crumbs"),
+        csv.GetField<int>("threads"), csv.GetField<long>("tokens"), csv.GetField<double>("resident MiB")));
 
     private sealed record Row(MemoryCall Call, long Width, bool MakesCrumbs, int Threads, long Tokens, double Resident);
 }

@@ -1,6 +1,3 @@
-using System.Globalization;
-using CsvHelper;
-using CsvHelper.Configuration;
 using Spectre.Console;
 
 namespace InfiniAttention.Benchmarks;
@@ -15,9 +12,8 @@ internal static class ScalingChart
     /// <param name="kind">The kind of device, as the file's name has it.</param>
     public static void Draw(string folder, string kind)
     {
-        var lines = File.ReadAllLines(Path.Combine(folder, $"scaling-{kind}.csv"));
-        var rows = Read(lines);
-        string[] provenance = [.. lines.TakeWhile(line => line.StartsWith('#')).Select(line => line[2..])];
+        var (provenance, rows) = CsvFile.Read(Path.Combine(folder, $"scaling-{kind}.csv"), csv => new Row(
+            csv.GetField<Workload>("series"), csv.GetField<long>("tokens"), csv.GetField<double>("microseconds per token"), csv.GetField<double>("peak MiB")));
         foreach (var (trains, what) in new[] { (false, "stream"), (true, "training") })
         {
             var shape = trains
@@ -35,19 +31,5 @@ internal static class ScalingChart
             File.WriteAllText(path, LineChart.Svg(title, [.. series], provenance));
             AnsiConsole.MarkupLineInterpolated($"Written to {path}.");
         }
-    }
-
-    private static List<Row> Read(string[] lines)
-    {
-        using var csv = new CsvReader(new StringReader(string.Join('\n', lines)), new CsvConfiguration(CultureInfo.InvariantCulture) { AllowComments = true });
-        csv.Read();
-        csv.ReadHeader();
-        var rows = new List<Row>();
-        while (csv.Read())
-        {
-            rows.Add(new(csv.GetField<Workload>("series"), csv.GetField<long>("tokens"), csv.GetField<double>("microseconds per token"), csv.GetField<double>("peak MiB")));
-        }
-
-        return rows;
     }
 }

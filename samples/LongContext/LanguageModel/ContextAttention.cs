@@ -25,16 +25,6 @@ public abstract class ContextAttention : nn.Module<Tensor, Tensor>
 
     /// <summary>How many numbers of the past are kept for one document, once there is enough of it.</summary>
     public abstract long NumbersHeld { get; }
-
-    /// <summary>The initial projections of all kinds alike: N(0, 1/D) for q, k and v, and smaller for what adds to the residual stream.</summary>
-    protected static void Initialize(DecoderOptions options, IEnumerable<(string Name, Parameter Weight)> projections)
-    {
-        foreach (var (name, weight) in projections)
-        {
-            var additions = name.StartsWith("o_proj", StringComparison.Ordinal) ? 2 * options.Layers : 1;
-            nn.init.normal_(weight, 0, Math.Pow(weight.size(1) * additions, -0.5));
-        }
-    }
 }
 
 /// <summary>An attention with projections q, k, v and o of its own and rotary positions.</summary>
@@ -62,7 +52,7 @@ public abstract class ProjectedAttention : ContextAttention
     protected DecoderOptions Options { get; }
 
     /// <summary>Call it after RegisterComponents.</summary>
-    protected void InitializeProjections() => Initialize(Options, named_parameters().Where(entry => entry.name.EndsWith("_proj.weight", StringComparison.Ordinal)));
+    protected void InitializeProjections() => InitialProjections.Draw(Options.Layers, named_parameters());
 
     public override Tensor forward(Tensor x)
     {

@@ -150,8 +150,8 @@ public sealed class DecoderBlock : nn.Module<Tensor, Tensor>
         this.attention = attention;
         up = nn.Linear(width, 2 * width);
         down = nn.Linear(2 * width, width);
-        nn.init.normal_(up.weight!, 0, Math.Pow(width, -0.5));
-        nn.init.normal_(down.weight!, 0, Math.Pow(2 * width * 2 * options.Layers, -0.5));
+        nn.init.normal_(up.weight!, 0, InitialProjections.Deviation(up.weight!, 1));
+        nn.init.normal_(down.weight!, 0, InitialProjections.Deviation(down.weight!, 2 * options.Layers));
         nn.init.zeros_(up.bias!);
         nn.init.zeros_(down.bias!);
         RegisterComponents();

@@ -23,7 +23,7 @@ public sealed class InfiniContext : ContextAttention
         };
         layer = new InfiniAttentionModule(change?.Invoke(paper) ?? paper);
         RegisterComponents();
-        Initialize(options, layer.named_parameters().Where(entry => entry.name is "q_proj.weight" or "k_proj.weight" or "v_proj.weight" or "o_proj.weight"));
+        InitialProjections.Draw(options.Layers, layer.named_parameters());
     }
 
     /// <summary>beta of each head.</summary>

@@ -1,6 +1,3 @@
-using System.Globalization;
-using CsvHelper;
-using CsvHelper.Configuration;
 using CsvHelper.Configuration.Attributes;
 using InfiniAttention;
 using Spectre.Console;
@@ -53,32 +50,15 @@ public sealed class EvaluationReport(Evaluator evaluator)
     }
 
     /// <summary>A line for each rule, length and position.</summary>
-    public string ToCsv()
-    {
-        using var text = new StringWriter(CultureInfo.InvariantCulture) { NewLine = "\n" };
-        using var csv = new CsvWriter(text, new CsvConfiguration(CultureInfo.InvariantCulture) { NewLine = "\n" });
-        csv.WriteHeader<EvaluationLine>();
-        csv.NextRecord();
-        foreach (var cost in evaluator.Costs)
-        {
-            foreach (var (rule, position) in Rows())
-            {
-                var trials = Cell(rule, cost.Length, position);
-                if (trials.Count == 0)
-                {
-                    continue;
-                }
-
-                csv.WriteRecord(new EvaluationLine(
-                    settings.Haystack.Name, Name(rule), cost.Length, Name(position), trials.Count, trials.Count(trial => trial.Right),
-                    Math.Round(100 * Accuracy(trials), 2), Math.Round(100 * trials.Average(RightDigits), 2),
-                    Math.Round(cost.TokensPerSecond), cost.PeakMemory, settings.Seed));
-                csv.NextRecord();
-            }
-        }
-        csv.Flush();
-        return text.ToString();
-    }
+    public string ToCsv() => CsvText.Of(
+        from cost in evaluator.Costs
+        from row in Rows()
+        let trials = Cell(row.Rule, cost.Length, row.Position)
+        where trials.Count > 0
+        select new EvaluationLine(
+            settings.Haystack.Name, Name(row.Rule), cost.Length, Name(row.Position), trials.Count, trials.Count(trial => trial.Right),
+            Math.Round(100 * Accuracy(trials), 2), Math.Round(100 * trials.Average(RightDigits), 2),
+            Math.Round(cost.TokensPerSecond), cost.PeakMemory, settings.Seed));
 
     public string ToSvg()
     {

@@ -89,46 +89,50 @@ public static class RecallCommand
     private static async Task Run(List<RecallJob> plan, int workers, HeldOut heldOut, CancellationToken cancellation)
     {
         using var free = new SemaphoreSlim(workers);
-        var finished = plan.ToDictionary(job => (job.System, job.Seed), _ => new TaskCompletionSource());
-        await AnsiConsole.Progress()
-            .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
-            .StartAsync(async display =>
-            {
-                var overall = display.AddTask("all trainings", maxValue: plan.Sum(job => job.Tokens));
-                await Task.WhenAll(plan.Select(async job =>
+        var started = new Dictionary<(string System, int Seed), Task>();
+        try
+        {
+            await AnsiConsole.Progress()
+                .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
+                .StartAsync(async display =>
                 {
-                    var own = finished[(job.System, job.Seed)];
-                    try
+                    var overall = display.AddTask("all trainings", maxValue: plan.Sum(job => job.Tokens));
+                    foreach (var job in plan)
                     {
-                        if (RecallResult.Load(job.Folder, job.System, job.Seed, job.Tokens) is null || !File.Exists(RecallResult.WeightsOf(job.Folder, job.System, job.Seed)))
-                        {
-                            await After(job);
-                            await free.WaitAsync(cancellation);
-                            try
-                            {
-                                await Train(job, display, overall);
-                            }
-                            finally
-                            {
-                                free.Release();
-                            }
-                        }
-                        else
-                        {
-                            overall.Increment(job.Tokens);
-                        }
-
-                        own.SetResult();
+                        started.Add((job.System, job.Seed), Finish(job, display, overall));
                     }
-                    catch (Exception error)
-                    {
-                        own.SetException(error);
-                        throw;
-                    }
-                }));
-            }).ContinueWith(run => run.IsCanceled || cancellation.IsCancellationRequested ? Task.CompletedTask : run, TaskScheduler.Default).Unwrap();
 
-        Task After(RecallJob job) => job.System == RecallJob.Base ? Task.CompletedTask : finished[(RecallSystem.Named(job.System).After ?? RecallJob.Base, job.Seed)].Task;
+                    await Task.WhenAll(started.Values);
+                });
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            // What was finished is shown.
+        }
+
+        async Task Finish(RecallJob job, ProgressContext display, ProgressTask overall)
+        {
+            if (job.IsFinished)
+            {
+                overall.Increment(job.Tokens);
+                return;
+            }
+
+            if (job.Before is { } before)
+            {
+                await started[(before, job.Seed)];
+            }
+
+            await free.WaitAsync(cancellation);
+            try
+            {
+                await Train(job, display, overall);
+            }
+            finally
+            {
+                free.Release();
+            }
+        }
 
         async Task Train(RecallJob job, ProgressContext display, ProgressTask overall)
         {

@@ -1,6 +1,4 @@
 using System.Globalization;
-using CsvHelper;
-using CsvHelper.Configuration;
 using CsvHelper.Configuration.Attributes;
 using Spectre.Console;
 
@@ -56,21 +54,14 @@ public sealed class RecallReport(IReadOnlyList<RecallResult> results)
     }
 
     /// <summary>A line for each system, seed and distance.</summary>
-    public string ToCsv()
-    {
-        using var text = new StringWriter(CultureInfo.InvariantCulture) { NewLine = "\n" };
-        using var csv = new CsvWriter(text, new CsvConfiguration(CultureInfo.InvariantCulture) { NewLine = "\n" });
-        csv.WriteRecords(
-            from entry in Systems
-            from result in entry.Results.OrderBy(result => result.Seed)
-            from cell in result.Scores.Cells.OrderBy(cell => cell.Key)
-            select new RecallLine(
-                result.System, result.Seed, result.Tokens, result.NumbersHeld, cell.Key.ToString(), cell.Value.Count, Math.Round(cell.Value.Nats, 4),
-                Math.Round(100 * cell.Value.Accuracy, 2), Math.Round(result.Scores.Perplexity, 4),
-                result.PerplexityWithoutMemory is { } without ? Math.Round(without, 4) : null, Math.Round(result.Seconds, 1)));
-        csv.Flush();
-        return text.ToString();
-    }
+    public string ToCsv() => CsvText.Of(
+        from entry in Systems
+        from result in entry.Results.OrderBy(result => result.Seed)
+        from cell in result.Scores.Cells.OrderBy(cell => cell.Key)
+        select new RecallLine(
+            result.System, result.Seed, result.Tokens, result.NumbersHeld, cell.Key.ToString(), cell.Value.Count, Math.Round(cell.Value.Nats, 4),
+            Math.Round(100 * cell.Value.Accuracy, 2), Math.Round(result.Scores.Perplexity, 4),
+            result.PerplexityWithoutMemory is { } without ? Math.Round(without, 4) : null, Math.Round(result.Seconds, 1)));
 
     /// <summary>Recall by system and distance, the mean over the seeds.</summary>
     public string ToSvg()

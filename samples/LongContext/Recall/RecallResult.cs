@@ -62,6 +62,12 @@ public sealed record RecallJob(string System, int Seed, long Tokens, string Fold
 {
     public const string Base = "base";
 
+    /// <summary>The system that it begins with; null for the base.</summary>
+    public string? Before => System == Base ? null : RecallSystem.Named(System).After ?? Base;
+
+    /// <summary>Whether weights and result are in the folder.</summary>
+    public bool IsFinished => RecallResult.Load(Folder, System, Seed, Tokens) is not null && File.Exists(RecallResult.WeightsOf(Folder, System, Seed));
+
     private static readonly DecoderOptions Sizes = new() { Vocabulary = Chronicle.Vocabulary };
 
     /// <summary>Trains from the weights in the folder, and writes weights and result there.</summary>
@@ -85,7 +91,7 @@ public sealed record RecallJob(string System, int Seed, long Tokens, string Fold
         using var model = system.Create(Sizes);
         using (var before = system.After is { } name ? RecallSystem.Named(name).Create(Sizes) : new Decoder(Sizes, _ => new LocalContext(Sizes)))
         {
-            before.load(RecallResult.WeightsOf(Folder, system.After ?? Base, Seed));
+            before.load(RecallResult.WeightsOf(Folder, Before!, Seed));
             model.Take(before);
         }
 

@@ -80,8 +80,8 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         attention = new(options, new Projections(x => Project(x, 0), x => Project(x, 1), x => Project(x, 2), x => out_proj!.call(x)), device, dtype);
         this.causalWithoutMask = causalWithoutMask;
         var type = attention.Gate.dtype;
-        in_proj_weight = Own(nn.init.xavier_uniform_(empty(3 * width, width, type, device)));
-        in_proj_bias = options.Bias ? Own(zeros(3 * width, type, device)) : null;
+        in_proj_weight = Parameters.Own(nn.init.xavier_uniform_(empty(3 * width, width, type, device)));
+        in_proj_bias = options.Bias ? Parameters.Own(zeros(3 * width, type, device)) : null;
         out_proj = nn.Linear(width, width, options.Bias, device, type);
         if (options.Bias)
         {
@@ -89,8 +89,6 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         }
 
         RegisterComponents();
-
-        static Parameter Own(Tensor tensor) => (Parameter)new Parameter(tensor).DetachFromDisposeScope();
     }
 
     /// <summary>Shape and rules of the layer.</summary>

@@ -67,8 +67,7 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
         this.projections = projections;
         (q_proj, k_proj, v_proj, o_proj) = (projections.Modules?.Query, projections.Modules?.Key, projections.Modules?.Value, projections.Modules?.Output);
         var type = CheckedType(dtype);
-        gate = new Parameter(zeros([options.NumHeads], type, device));
-        gate.DetachFromDisposeScope();
+        gate = Parameters.Own(zeros([options.NumHeads], type, device));
         memory_norm = options.MemoryNorm ? new MemoryNorm(options.NumHeads, options.KeyValueHeads, options.ValueWidth, type, device) : null;
         if (options.OwnMemoryProjections)
         {

@@ -25,13 +25,11 @@ internal sealed class MemoryNorm : nn.Module
     public MemoryNorm(long heads, long keyHeads, long valueWidth, ScalarType type, Device? device)
         : base(nameof(MemoryNorm))
     {
-        query_scale = Own(empty([heads], type, device));
-        key_scale = Own(empty([keyHeads], type, device));
-        read_weight = Own(empty([heads, valueWidth], type, device));
+        query_scale = Parameters.Own(empty([heads], type, device));
+        key_scale = Parameters.Own(empty([keyHeads], type, device));
+        read_weight = Parameters.Own(empty([heads, valueWidth], type, device));
         Reset();
         RegisterComponents();
-
-        static Parameter Own(Tensor tensor) => (Parameter)new Parameter(tensor).DetachFromDisposeScope();
     }
 
     public void Reset()

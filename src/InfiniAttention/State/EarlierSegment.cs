@@ -32,10 +32,7 @@ internal sealed class EarlierSegment : SharedTensors
     {
         using var scope = NewDisposeScope();
         var (keys, values, hidden) = tokens.Passed;
-
-        // Normal tensors even in inference mode, so that a stream may leave that mode.
-        using var noInference = is_inference_mode_enabled() ? inference_mode(false) : null;
-        using var noGrad = noInference is null ? null : no_grad();
+        using var normal = new NormalTensors();
         return new(Last(keys), Last(values), hidden is null ? null : Last(hidden));
 
         static Tensor Last(Tensor perSegment) => perSegment.narrow(1, perSegment.size(1) - 1, 1).clone();

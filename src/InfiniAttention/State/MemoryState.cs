@@ -197,9 +197,7 @@ public sealed class MemoryState : IDisposable
 
     private static MemoryState Made(Func<MemoryState> make)
     {
-        // Normal tensors even in inference mode, so that a stream may leave that mode.
-        using var noInference = is_inference_mode_enabled() ? inference_mode(false) : null;
-        using var noGrad = noInference is null ? null : no_grad();
+        using var normal = new NormalTensors();
         using var scope = NewDisposeScope();
         return make();
     }

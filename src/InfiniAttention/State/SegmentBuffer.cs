@@ -39,9 +39,7 @@ internal sealed class SegmentBuffer : SharedTensors
     /// <summary>Room for <paramref name="capacity"/> tokens like the given ones.</summary>
     public static SegmentBuffer Like(SegmentTokens tokens, long capacity)
     {
-        // Normal tensors even in inference mode, so that a stream may leave that mode.
-        using var noInference = is_inference_mode_enabled() ? inference_mode(false) : null;
-        using var noGrad = no_grad();
+        using var normal = new NormalTensors();
         return new(tokens.Map(like => empty([like.size(0), 1, capacity, like.size(3), like.size(4)], like.dtype, like.device)), 0);
     }
 

@@ -1,0 +1,25 @@
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>While it lives, tensors that are made are normal ones even in inference mode, so that a stream may leave that mode.</summary>
+internal sealed class NormalTensors : IDisposable
+{
+    private readonly IDisposable? noInference;
+    private readonly IDisposable? noGrad;
+
+    public NormalTensors()
+    {
+        if (is_inference_mode_enabled())
+        {
+            noInference = inference_mode(false);
+            noGrad = no_grad();
+        }
+    }
+
+    public void Dispose()
+    {
+        noGrad?.Dispose();
+        noInference?.Dispose();
+    }
+}
