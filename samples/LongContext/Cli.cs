@@ -1,5 +1,7 @@
 using System.CommandLine;
 using LongContext.Adapt;
+using LongContext.Comparison;
+using LongContext.Lm;
 using LongContext.Passkey;
 using LongContext.Recall;
 using Spectre.Console;
@@ -16,7 +18,10 @@ public static class Cli
 
     public static async Task<int> Run(string[] arguments)
     {
-        var root = new RootCommand("Experiments with Infini-attention on long contexts.") { PasskeyCommand.Create(), AdaptCommand.Create(), RecallCommand.Create() };
+        var root = new RootCommand("Experiments with Infini-attention on long contexts.")
+        {
+            PasskeyCommand.Create(), AdaptCommand.Create(), RecallCommand.Create(), LmCommand.Create(), JobProcess.Create(),
+        };
         var configuration = new InvocationConfiguration
         {
             EnableDefaultExceptionHandler = false,
@@ -35,6 +40,17 @@ public static class Cli
         {
             await Console.Error.WriteLineAsync(error.Message);
             return Failure;
+        }
+    }
+
+    /// <summary>Writes results into a folder, and says so.</summary>
+    public static void WriteFiles(string folder, IEnumerable<(string Name, string Text)> files)
+    {
+        foreach (var (name, text) in files)
+        {
+            var path = Path.Combine(folder, name);
+            AtomicFile.Write(path, text);
+            AnsiConsole.MarkupLineInterpolated($"Written: {path}");
         }
     }
 }

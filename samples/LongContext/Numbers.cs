@@ -8,5 +8,5 @@ namespace LongContext;
 /// </summary>
 internal static class Numbers
 {
-    public static readonly Scalar One = 1.0;
+    public static readonly Scalar Zero = 0, One = 1;
 }

@@ -171,7 +171,9 @@ public sealed class CliTests : IDisposable
     /// <summary>Runs the program in a process of its own, and presses Ctrl-C a while after a text was printed.</summary>
     internal static async Task<(int Code, string Output)> RunAndInterrupt(string text, params string[] arguments)
     {
-        using var program = Process.Start(new ProcessStartInfo("dotnet", [typeof(Cli).Assembly.Location, .. arguments]) { RedirectStandardOutput = true })!;
+        // Tests that run in the background ignore Ctrl-C, and so would a process that they start.
+        string[] command = [.. OperatingSystem.IsLinux() ? ["env", "--default-signal=INT"] : Array.Empty<string>(), "dotnet", typeof(Cli).Assembly.Location, .. arguments];
+        using var program = Process.Start(new ProcessStartInfo(command[0], command[1..]) { RedirectStandardOutput = true })!;
         var output = new StringBuilder();
         while (!output.ToString().Contains(text, StringComparison.Ordinal) && await program.StandardOutput.ReadLineAsync() is { } line)
         {

@@ -1,5 +1,5 @@
+using LongContext.Comparison;
 using LongContext.LanguageModel;
-using LongContext.Recall;
 using static TorchSharp.torch;
 
 namespace LongContext.Tests;
@@ -11,7 +11,7 @@ public sealed class ContextAttentionTests
 
     private static readonly DecoderOptions Sizes = new() { Vocabulary = 20, Width = 8, Layers = 2, Heads = Heads, HeadWidth = Width, SegmentLength = N };
 
-    public static TheoryData<string> Systems => [.. RecallSystem.All.Select(system => system.Name)];
+    public static TheoryData<string> Systems => [.. ComparedSystem.All.Select(system => system.Name)];
 
     [Theory]
     [MemberData(nameof(Systems))]
@@ -21,10 +21,10 @@ public sealed class ContextAttentionTests
         using var mode = no_grad();
         manual_seed(1);
         using var local = new Decoder(Sizes, _ => new LocalContext(Sizes));
-        using var model = RecallSystem.Named(name).Create(Sizes);
+        using var model = ComparedSystem.Named(name).Create(Sizes);
         var missing = model.Take(local);
-        Assert.All(missing, parameter => Assert.True(parameter.EndsWith("gate", StringComparison.Ordinal) || parameter.Contains("memory_", StringComparison.Ordinal), parameter));
-        var tokens = randint(Sizes.Vocabulary, [3, N], int64);
+        Assert.All(missing, parameter => Assert.True(parameter.EndsWith("gate", StringComparison.Ordinal) || parameter.Contains("memory", StringComparison.Ordinal), parameter));
+        var tokens = Tokens3(3, N);
         Close(local.call(tokens), model.call(tokens), 1e-5);
 
         // And in a second document after Forget.
@@ -41,8 +41,8 @@ public sealed class ContextAttentionTests
         using var scope = NewDisposeScope();
         using var mode = no_grad();
         manual_seed(2);
-        using var model = RecallSystem.Named(name).Create(Sizes);
-        var tokens = randint(Sizes.Vocabulary, [2, Tokens], int64);
+        using var model = ComparedSystem.Named(name).Create(Sizes);
+        var tokens = Tokens3(2, Tokens);
         var whole = model.call(tokens);
         model.Forget();
         var first = model.call(tokens.narrow(1, 0, 3 * N));
@@ -65,8 +65,7 @@ public sealed class ContextAttentionTests
         }
 
         var x = randn(1, Tokens, Sizes.Width);
-        Tensor Project(string name) => x[0].matmul(weights[$"{name}.weight"].t());
-        var (q, k, v) = (Project("q_proj"), Project("k_proj"), Project("v_proj"));
+        var (q, k, v) = (Project(x[0], weights["q_proj.weight"]), Project(x[0], weights["k_proj.weight"]), Project(x[0], weights["v_proj.weight"]));
         var rows = new List<Tensor>();
         for (var t = 0; t < Tokens; t++)
         {
@@ -74,23 +73,16 @@ public sealed class ContextAttentionTests
             var heads = new List<Tensor>();
             for (var h = 0; h < Heads; h++)
             {
-                Tensor Head(Tensor of, int i) => of[i].narrow(0, h * Width, Width);
                 int[] seen = [.. Enumerable.Range(Math.Max(0, segment - N), t - Math.Max(0, segment - N) + 1)];
-                var near = Attend(seen, i => Rotate(Head(k, i), i).dot(Rotate(Head(q, t), t)).item<float>());
+                var near = Attend(seen, i => Rotate(Head(k[i], h), i).dot(Rotate(Head(q[t], h), t)).item<float>(), i => Head(v[i], h));
                 if (memorizes && segment > 0)
                 {
-                    double Similarity(int i) => Head(k, i).dot(Head(q, t)).item<float>();
+                    double Similarity(int i) => Head(k[i], h).dot(Head(q[t], h)).item<float>();
                     var share = weights["gate"][h].sigmoid();
-                    near = (share * Attend([.. Enumerable.Range(0, segment).OrderByDescending(Similarity).Take(32)], Similarity)) + ((1 - share) * near);
+                    near = (share * Attend([.. Enumerable.Range(0, segment).OrderByDescending(Similarity).Take(32)], Similarity, i => Head(v[i], h))) + ((1 - share) * near);
                 }
 
                 heads.Add(near);
-
-                Tensor Attend(int[] of, Func<int, double> similarity)
-                {
-                    var scores = of.Select(i => Math.Exp(similarity(i) / Math.Sqrt(Width))).ToArray();
-                    return of.Select((i, j) => Head(v, i) * (scores[j] / scores.Sum())).Aggregate((a, b) => a + b);
-                }
             }
 
             rows.Add(cat(heads, 0));
@@ -106,11 +98,15 @@ public sealed class ContextAttentionTests
         DecoderOptions paper = new() { Vocabulary = 8, Width = 1024, Layers = 1, Heads = 8, HeadWidth = 128, SegmentLength = 2048 };
         using var xl = new TransformerXLContext(paper);
         using var infini = new InfiniContext(paper);
-        Assert.Equal(50_331_648, 12 * xl.NumbersHeld);
-        Assert.Equal(1_585_152, 12 * infini.NumbersHeld);
+        Assert.Equal(50_331_648, 12 * xl.NumbersHeld(1 << 20));
+        Assert.Equal(1_585_152, 12 * infini.NumbersHeld(1 << 20));
+        using var recurrent = new RecurrentMemoryContext(paper, memoryTokens: 100);
+        Assert.Equal(2_457_600, 12 * recurrent.NumbersHeld(1 << 20));
+        using var full = new FullContext(paper);
+        Assert.Equal(2L * 1024 * 32_768, full.NumbersHeld(32_768));
         DecoderOptions ours = new() { Vocabulary = 128 };
-        using var memorizing = RecallSystem.Named("memorizing").Create(ours);
-        Assert.Equal(835_584, memorizing.Attentions.Sum(attention => attention.NumbersHeld));
+        using var memorizing = ComparedSystem.Named("memorizing").Create(ours);
+        Assert.Equal(835_584, memorizing.Attentions.Sum(attention => attention.NumbersHeld(1 << 20)));
     }
 
     [Fact]
@@ -124,6 +120,106 @@ public sealed class ContextAttentionTests
             Assert.Equal(0, x.grad!.narrow(1, 0, N).abs().max().item<float>());
             Assert.NotEqual(0, x.grad!.narrow(1, N, N).abs().max().item<float>());
         }
+    }
+
+    [Fact]
+    public void Full_attention_sees_all_of_the_document()
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        manual_seed(4);
+        using var attention = new FullContext(Sizes);
+        var weights = attention.state_dict();
+        var x = randn(1, Tokens, Sizes.Width);
+        var (q, k, v) = (Project(x[0], weights["q_proj.weight"]), Project(x[0], weights["k_proj.weight"]), Project(x[0], weights["v_proj.weight"]));
+        var rows = Enumerable.Range(0, Tokens).Select(t => cat(Enumerable.Range(0, Heads).Select(h => Attend(
+            [.. Enumerable.Range(0, t + 1)], i => Rotate(Head(k[i], h), i).dot(Rotate(Head(q[t], h), t)).item<float>(), i => Head(v[i], h))).ToArray(), 0));
+        var expected = stack(rows.ToArray(), 0).matmul(weights["o_proj.weight"].t());
+        Close(expected, cat([attention.call(x.narrow(1, 0, 3 * N)), attention.call(x.narrow(1, 3 * N, Tokens - (3 * N)))], 1)[0], 1e-4);
+    }
+
+    [Fact]
+    public void A_recurrent_memory_is_what_its_paper_says()
+    {
+        const int P = 3;
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        manual_seed(5);
+        using var attention = new RecurrentMemoryContext(Sizes, P);
+        using var memory = new RecurrentMemory(Sizes, P);
+        var weights = attention.state_dict();
+        var x = randn(1, 3 * N, Sizes.Width);
+        var carried = memory.state_dict()["initial"];
+        var expected = new List<Tensor>();
+        for (var s = 0; s < 3; s++)
+        {
+            var all = cat([carried, x[0].narrow(0, s * N, N), carried], 0); // [memory, segment, memory]; the "layers" are this one attention
+            var (q, k, v) = (Project(all, weights["q_proj.weight"]), Project(all, weights["k_proj.weight"]), Project(all, weights["v_proj.weight"]));
+            var rows = new List<Tensor>();
+            for (var t = 0; t < P + N + P; t++)
+            {
+                var last = t < P ? P : t < P + N ? t + 1 : P + N + P;
+                int[] seen = [.. Enumerable.Range(0, last).Where(i => s > 0 || t < P || i >= P)];
+                rows.Add(cat(Enumerable.Range(0, Heads).Select(h => Attend(
+                    seen, i => Rotate(Head(k[i], h), i - P).dot(Rotate(Head(q[t], h), t - P)).item<float>(), i => Head(v[i], h))).ToArray(), 0));
+            }
+
+            var y = stack(rows, 0).matmul(weights["o_proj.weight"].t());
+            expected.Add(y.narrow(0, P, N));
+            carried = y.narrow(0, P + N, P);
+        }
+
+        var actual = cat([memory.call(x.narrow(1, 0, N), attention.call), memory.call(x.narrow(1, N, 2 * N), attention.call)], 1);
+        Close(cat(expected, 0), actual[0], 1e-4);
+    }
+
+    [Fact]
+    public void Gradients_flow_through_a_recurrent_memory_until_it_is_detached()
+    {
+        using var scope = NewDisposeScope();
+        foreach (var isDetached in new[] { false, true })
+        {
+            manual_seed(6);
+            using var model = ComparedSystem.Named("rmt").Create(Sizes with { SegmentLength = 8 });
+            model.call(Tokens3(1, 8));
+            if (isDetached)
+            {
+                model.Detach();
+            }
+
+            model.call(Tokens3(1, 8)).sum().backward();
+            var reaches = model.named_parameters().Single(entry => entry.name == "memory.initial").parameter.grad?.abs().sum().item<float>() > 0;
+            Assert.Equal(!isDetached, reaches);
+        }
+    }
+
+    /// <summary>A layer of an Infini system inside a streamer continues the streamer's state, and outside of it its own: the same function.</summary>
+    [Fact]
+    public void A_streamer_reads_the_same_as_the_model_by_itself()
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        manual_seed(7);
+        using var model = ComparedSystem.Named("norm-delta").Create(Sizes);
+        var tokens = Tokens3(2, Tokens);
+        using var streamer = new InfiniAttention.SegmentStreamer(model) { WindowTokens = 3 * N };
+        Close(model.call(tokens), streamer.Forward(tokens), 1e-5);
+    }
+
+    /// <summary>Random tokens and the two before each, (B, T, 3).</summary>
+    private static Tensor Tokens3(int batch, int count) =>
+        new DocumentBatch([.. Enumerable.Range(0, batch).Select(_ => new Document(randint(Sizes.Vocabulary, [count + 1], int64).data<long>().Select(token => (ushort)token).ToArray()))])
+            .Inputs(0, count);
+
+    private static Tensor Project(Tensor x, Tensor weight) => x.matmul(weight.t());
+
+    private static Tensor Head(Tensor of, int head) => of.narrow(0, head * Width, Width);
+
+    /// <summary>Softmax attention of one query to the places it sees.</summary>
+    private static Tensor Attend(int[] seen, Func<int, double> similarity, Func<int, Tensor> value)
+    {
+        var scores = seen.Select(i => Math.Exp(similarity(i) / Math.Sqrt(Width))).ToArray();
+        return seen.Select((i, j) => value(i) * (scores[j] / scores.Sum())).Aggregate((a, b) => a + b);
     }
 
     /// <summary>Rotary halves, base 10000.</summary>

@@ -1,5 +1,5 @@
+using LongContext.Comparison;
 using LongContext.LanguageModel;
-using LongContext.Recall;
 using static TorchSharp.torch;
 
 namespace LongContext.Tests;
@@ -47,35 +47,60 @@ public sealed class RecallTests : IDisposable
         var last = chronicle.LastTold();
         for (var i = 0; i < 2000; i++)
         {
-            var expected = chronicle.Facts[i] == 0 ? -1 : Enumerable.Range(0, i).LastOrDefault(j => chronicle.Facts[j] == chronicle.Facts[i], -1);
+            var expected = chronicle.Facts[i] == 0 ? Document.NoFact : Enumerable.Range(0, i).LastOrDefault(j => chronicle.Facts[j] == chronicle.Facts[i], Document.Never);
             Assert.Equal(expected, last[i]);
         }
     }
 
     [Fact]
-    public void An_untrained_model_recalls_nothing_and_every_fact_is_counted_once()
+    public void An_untrained_model_recalls_nothing_and_every_token_and_fact_is_counted_once()
     {
         using var scope = NewDisposeScope();
         manual_seed(1);
-        using var model = RecallSystem.Named("own").Create(Sizes);
-        Chronicle[] documents = [new(1, 2049), new(2, 2049)];
-        var scores = RecallScores.Of(model, documents);
-        Assert.Equal(documents.Sum(document => document.Facts.Skip(1).Count(fact => fact > 0)), scores.Cells.Values.Sum(cell => cell.Count));
+        using var model = ComparedSystem.Named("own").Create(Sizes);
+        DocumentBatch documents = new([new Chronicle(1, 2049).ToDocument(), new Chronicle(2, 2049).ToDocument()]);
+        var scores = Scores.Of(model, documents);
+        Assert.Equal(Enumerable.Range(0, 2).Sum(row => documents[row].LastTold!.Skip(1).Count(told => told != Document.NoFact)), scores.Cells.Values.Sum(cell => cell.Count));
         Assert.InRange(scores.Perplexity, 60, 400);
         Assert.InRange(scores.Older.Accuracy, 0, 0.2);
         Assert.InRange(scores.Older.Nats, 3.5, 6.5);
+
+        Assert.Equal(new long[] { 0, 1024 }, scores.ByPosition.Select(bin => bin.From));
+        Assert.Equal(new long[] { 0, 16, 32, 64 }, scores.ByPlace.Select(bin => bin.From));
+        Assert.Equal(new long[] { 512, 512, 1024, 2048 }, scores.ByPlace.Select(bin => bin.Count));
+        foreach (var bins in new[] { scores.ByPosition, scores.ByPlace })
+        {
+            Assert.Equal(2 * 2048, bins.Sum(bin => bin.Count));
+            Assert.Equal(scores.Nats, bins.Sum(bin => bin.Count * bin.Nats) / bins.Sum(bin => bin.Count), 1e-9);
+        }
+    }
+
+    [Fact]
+    public void Clearing_each_segment_makes_local_attention_of_any_system()
+    {
+        using var scope = NewDisposeScope();
+        manual_seed(1);
+        using var model = ComparedSystem.Named("norm-delta").Create(Sizes);
+        using var local = ComparedSystem.Named("local").Create(Sizes);
+        local.Take(model);
+        DocumentBatch documents = new([new Chronicle(1, 2049).ToDocument()]);
+        Assert.Equal(Scores.Of(local, documents).Nats, Scores.ClearedEachSegment(model, documents), 1e-4);
+        Assert.NotEqual(Scores.Of(model, documents).Nats, Scores.ClearedEachSegment(model, documents), 1e-4);
     }
 
     [Theory]
     [InlineData("xl")]
+    [InlineData("rmt")]
     [InlineData("own-two")]
     public void Training_lowers_the_loss(string name)
     {
         using var scope = NewDisposeScope();
         manual_seed(1);
-        using var model = RecallSystem.Named(name).Create(Sizes);
+        using var model = ComparedSystem.Named(name).Create(Sizes);
         var losses = new List<double>();
-        new RecallTrainer(model, 1, CancellationToken.None).Train(40 * 2048, isLater: false, step => losses.Add(step.Loss));
+        var experiment = new Experiment { Sizes = Sizes, Tokens = 40 * 2048 };
+        using var trainer = SystemTrainer.OfSystem(model, experiment.Open(folder.Path), experiment, seed: 1, isLater: false);
+        trainer.Run(0, _ => { }, step => losses.Add(step.Loss), CancellationToken.None);
         Assert.Equal(40, losses.Count);
         Assert.True(losses.TakeLast(3).Average() < losses[0] - 0.5, string.Join(", ", losses));
     }
@@ -84,9 +109,7 @@ public sealed class RecallTests : IDisposable
     public async Task The_command_trains_what_is_missing_and_writes_table_file_and_chart()
     {
         var arguments = new[] { "recall", "--systems", "own-two", "--seeds", "1", "--tokens", "6K", "--workers", "1", "--documents", "1", "--output", folder.Path };
-        new RecallJob(RecallJob.Base, 1, 4096, folder.Path).Run(new(1, false), _ => { }, CancellationToken.None);
-        var shared = RecallResult.PathOf(folder.Path, RecallJob.Base, 1);
-        File.WriteAllText(shared, File.ReadAllText(shared).Replace("\"Tokens\":4096", "\"Tokens\":1200000", StringComparison.Ordinal)); // as if it were the whole base
+        TrainQuickBase(new() { Sizes = new() { Vocabulary = Chronicle.Vocabulary }, Tokens = 6144, HeldOutDocuments = 1 });
 
         var (code, output, error) = await CliTests.Run(arguments);
         Assert.True(code == 0, error);
@@ -97,9 +120,23 @@ public sealed class RecallTests : IDisposable
         Assert.Contains("<svg", await File.ReadAllTextAsync(Path.Combine(folder.Path, "recall.svg")));
 
         // A second run finds everything there.
-        var written = File.GetLastWriteTimeUtc(RecallResult.PathOf(folder.Path, "own", 1));
+        var written = File.GetLastWriteTimeUtc(folder.File("own-1.json"));
         Assert.Equal(0, (await CliTests.Run(arguments)).Code);
-        Assert.Equal(written, File.GetLastWriteTimeUtc(RecallResult.PathOf(folder.Path, "own", 1)));
+        Assert.Equal(written, File.GetLastWriteTimeUtc(folder.File("own-1.json")));
+
+        // The folder is not taken for another experiment.
+        (code, _, error) = await CliTests.Run(["recall", "--tokens", "8K", "--documents", "1", "--output", folder.Path]);
+        Assert.Equal(1, code);
+        Assert.Contains("holds another experiment: Tokens is 6144 and not 8192.", error);
+    }
+
+    /// <summary>A base that has read 4096 tokens, as if it had read all that the experiment gives it.</summary>
+    private void TrainQuickBase(Experiment experiment)
+    {
+        (experiment with { BaseTokens = 4096 }).Claim(folder.Path);
+        ComparisonJob.Base(folder.Path).Run(_ => { }, log: null, CancellationToken.None);
+        File.Delete(folder.File("experiment.json"));
+        experiment.Claim(folder.Path);
     }
 
     [Theory]

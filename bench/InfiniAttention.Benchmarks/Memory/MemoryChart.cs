@@ -1,3 +1,5 @@
+using Charts;
+
 namespace InfiniAttention.Benchmarks;
 
 /// <summary>The chart of resident memory by tokens read, drawn from the file of the results and that of an earlier version.</summary>

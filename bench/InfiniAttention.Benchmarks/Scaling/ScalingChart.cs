@@ -1,3 +1,4 @@
+using Charts;
 using Spectre.Console;
 
 namespace InfiniAttention.Benchmarks;

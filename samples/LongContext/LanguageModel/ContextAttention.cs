@@ -23,33 +23,38 @@ public abstract class ContextAttention : nn.Module<Tensor, Tensor>
     {
     }
 
-    /// <summary>How many numbers of the past are kept for one document, once there is enough of it.</summary>
-    public abstract long NumbersHeld { get; }
+    /// <summary>beta of each head: its sigmoid is the memory's share. Null if there is no gate.</summary>
+    public virtual Tensor? Gate => null;
+
+    /// <summary>How many numbers of the past are kept for one document of so many tokens, which are enough to fill what is kept.</summary>
+    public abstract long NumbersHeld(long tokens);
 }
 
 /// <summary>An attention with projections q, k, v and o of its own and rotary positions.</summary>
 public abstract class ProjectedAttention : ContextAttention
 {
-    private const double RotaryBase = 10000;
-
     private readonly Linear q_proj, k_proj, v_proj, o_proj;
-    private readonly Tensor cos, sin; // (2N, K), of positions -N to N-1
+    private readonly RotaryTable positions;
 
-    protected ProjectedAttention(string name, DecoderOptions options) : base(name)
+    /// <param name="name">The module's name.</param>
+    /// <param name="options">Sizes.</param>
+    /// <param name="added">How many tokens of its own a system puts before and behind each segment.</param>
+    protected ProjectedAttention(string name, DecoderOptions options, long added = 0) : base(name)
     {
         Options = options;
+        PieceLength = options.SegmentLength + (2 * added);
         var inner = options.Heads * options.HeadWidth;
         q_proj = nn.Linear(options.Width, inner, hasBias: false);
         k_proj = nn.Linear(options.Width, inner, hasBias: false);
         v_proj = nn.Linear(options.Width, inner, hasBias: false);
         o_proj = nn.Linear(inner, options.Width, hasBias: false);
-        using var scope = NewDisposeScope();
-        var frequencies = pow(RotaryBase, arange(0, options.HeadWidth, 2, float32) / -options.HeadWidth);
-        var angles = outer(arange(-options.SegmentLength, options.SegmentLength, float32), frequencies);
-        (cos, sin) = (cat([angles.cos(), angles.cos()], -1).DetachFromDisposeScope(), cat([angles.sin().neg(), angles.sin()], -1).DetachFromDisposeScope());
+        positions = new RotaryTable(-PieceLength, 2 * PieceLength, options.HeadWidth);
     }
 
     protected DecoderOptions Options { get; }
+
+    /// <summary>How many tokens stand together: a segment, and what is added to it.</summary>
+    protected long PieceLength { get; }
 
     /// <summary>Call it after RegisterComponents.</summary>
     protected void InitializeProjections() => InitialProjections.Draw(Options.Layers, named_parameters());
@@ -58,11 +63,10 @@ public abstract class ProjectedAttention : ContextAttention
     {
         using var scope = NewDisposeScope();
         var (batch, tokens) = (x.size(0), x.size(1));
-        var segments = tokens / Options.SegmentLength;
         var attended = Attend(Heads(q_proj), Heads(k_proj), Heads(v_proj)); // (B, S, H, N, K)
         return o_proj.call(attended.transpose(2, 3).reshape(batch, tokens, -1)).MoveToOuterDisposeScope();
 
-        Tensor Heads(Linear projection) => projection.call(x).view(batch, segments, Options.SegmentLength, Options.Heads, -1).transpose(2, 3);
+        Tensor Heads(Linear projection) => projection.call(x).view(batch, -1, PieceLength, Options.Heads, Options.HeadWidth).transpose(2, 3);
     }
 
     /// <param name="q">(B, S, H, N, K), without position</param>
@@ -71,12 +75,8 @@ public abstract class ProjectedAttention : ContextAttention
     /// <returns>(B, S, H, N, K)</returns>
     protected abstract Tensor Attend(Tensor q, Tensor k, Tensor v);
 
-    /// <summary>x (B, S, H, N, K) turned by positions that count from the segment's first token, or from the one of the segment after it.</summary>
-    protected Tensor Rotate(Tensor x, bool isOfSegmentBefore = false)
-    {
-        var (first, n) = (isOfSegmentBefore ? 0 : Options.SegmentLength, Options.SegmentLength);
-        return x.mul(cos.narrow(0, first, n)).addcmul(x.roll(Options.HeadWidth / 2, -1), sin.narrow(0, first, n), Numbers.One);
-    }
+    /// <summary>x (B, S, H, N, K) turned by positions; 0 is that of the segment's first token, and -N that of the segment before it.</summary>
+    protected Tensor Rotate(Tensor x, long first = 0) => positions.Rotate(x, first);
 
     /// <summary>Scaled dot-product attention of each segment.</summary>
     /// <param name="q">(B, S, H, N, K)</param>
@@ -94,8 +94,7 @@ public abstract class ProjectedAttention : ContextAttention
         if (disposing)
         {
             Forget();
-            cos.Dispose();
-            sin.Dispose();
+            positions.Dispose();
         }
 
         base.Dispose(disposing);

@@ -22,24 +22,26 @@ public sealed record DecoderOptions
 public sealed class Decoder : nn.Module<Tensor, Tensor>
 {
     /// <summary>How many tokens before its own a position's embedding takes in.</summary>
-    private const int Before = 2;
+    public const int Before = 2;
 
     private readonly Embedding embedding;
     private readonly ModuleList<Linear> previous;
     private readonly ModuleList<DecoderBlock> blocks;
+    private readonly RecurrentMemory? memory;
     private readonly RootMeanSquareNorm norm;
     private readonly Scalar scale;
-    private Tensor? lastTokens; // (B, 2)
 
     /// <param name="options">Sizes.</param>
     /// <param name="attention">The attention of a layer, counted from 0.</param>
-    public Decoder(DecoderOptions options, Func<int, ContextAttention> attention) : base(nameof(Decoder))
+    /// <param name="memoryTokens">The tokens of a recurrent memory; 0 for none.</param>
+    public Decoder(DecoderOptions options, Func<int, ContextAttention> attention, int memoryTokens = 0) : base(nameof(Decoder))
     {
         Options = options;
         scale = 0.5 * Math.Sqrt(options.Width);
         embedding = nn.Embedding(options.Vocabulary, options.Width);
         previous = nn.ModuleList(Enumerable.Range(0, Before).Select(_ => nn.Linear(options.Width, options.Width, hasBias: false)).ToArray());
         blocks = nn.ModuleList(Enumerable.Range(0, options.Layers).Select(layer => new DecoderBlock(options, attention(layer))).ToArray());
+        memory = memoryTokens > 0 ? new RecurrentMemory(options, memoryTokens) : null;
         norm = new RootMeanSquareNorm(options.Width);
         var deviation = Math.Pow(options.Width, -0.5);
         nn.init.normal_(embedding.weight!, 0, deviation);
@@ -55,41 +57,41 @@ public sealed class Decoder : nn.Module<Tensor, Tensor>
 
     public IEnumerable<ContextAttention> Attentions => blocks.Select(block => block.Attention);
 
-    /// <summary>Logits of the next token after each of <paramref name="tokens"/>, (B, T) to (B, T, vocabulary), continuing the documents under way.</summary>
+    /// <summary>Logits of the next token after each, continuing the documents under way.</summary>
+    /// <param name="tokens">(B, T, 3): each token and the two before it, the nearer one first; -1 where there is none.</param>
+    /// <returns>(B, T, vocabulary)</returns>
     public override Tensor forward(Tensor tokens)
     {
         using var scope = NewDisposeScope();
-        var (batch, count) = (tokens.size(0), tokens.size(1));
-        var isBeginning = lastTokens is null;
-        var all = cat([lastTokens ?? zeros([batch, Before], int64), tokens], 1);
-        var embedded = embedding.call(all);
-        if (isBeginning)
-        {
-            embedded = cat([zeros([batch, Before, Options.Width]), embedded.narrow(1, Before, count)], 1);
-        }
+        var x = Embed(tokens);
+        x = memory is null ? Blocks(x) : memory.call(x, Blocks);
+        return norm.call(x).matmul(embedding.weight!.t()).MoveToOuterDisposeScope();
+    }
 
-        var x = embedded.narrow(1, Before, count);
-        for (var distance = 1; distance <= Before; distance++)
-        {
-            x = x.add(previous[distance - 1].call(embedded.narrow(1, Before - distance, count)), Numbers.One);
-        }
+    /// <summary>The sum of a token's embedding and of those of the two before it, each mapped by a matrix of its own, (B, T, 3) to (B, T, D).</summary>
+    private Tensor Embed(Tensor tokens)
+    {
+        var (vocabulary, maps) = (Options.Vocabulary, 1 + Before);
+        var table = cat([embedding.weight!, .. previous.Select(map => map.call(embedding.weight!)), zeros(1, Options.Width)], 0);
+        var none = full([1], maps * vocabulary, int64); // the row of zeros
+        var places = where(tokens.lt(Numbers.Zero), none, tokens.add(arange(0, maps * vocabulary, vocabulary, int64), Numbers.One));
+        return table.index_select(0, places.flatten()).view(tokens.size(0), tokens.size(1), maps, Options.Width).sum(dim: 2).mul(scale);
+    }
 
-        lastTokens?.Dispose();
-        lastTokens = all.narrow(1, count, Before).clone().DetachFromDisposeScope();
-        x = x.mul(scale);
+    private Tensor Blocks(Tensor x)
+    {
         foreach (var block in blocks)
         {
             x = block.call(x);
         }
 
-        return norm.call(x).matmul(embedding.weight!.t()).MoveToOuterDisposeScope();
+        return x;
     }
 
     /// <summary>New documents begin.</summary>
     public void Forget()
     {
-        lastTokens?.Dispose();
-        lastTokens = null;
+        memory?.Forget();
         foreach (var attention in Attentions)
         {
             attention.Forget();
@@ -99,6 +101,7 @@ public sealed class Decoder : nn.Module<Tensor, Tensor>
     /// <summary>Cuts the graph: no gradient flows past this point.</summary>
     public void Detach()
     {
+        memory?.Detach();
         foreach (var attention in Attentions)
         {
             attention.Detach();

@@ -26,21 +26,22 @@ public sealed class InfiniContext : ContextAttention
         InitialProjections.Draw(options.Layers, layer.named_parameters());
     }
 
-    /// <summary>beta of each head.</summary>
-    public Tensor Gate => layer.Gate;
+    public override Tensor Gate => layer.Gate;
 
-    public override long NumbersHeld
+    public override long NumbersHeld(long tokens)
     {
-        get
-        {
-            var o = layer.Options;
-            var (heads, width) = (o.NumHeads, o.HeadDim!.Value);
-            return (width * (width + 1) * heads) + (o.LocalSegments > 1 ? 2 * heads * width * o.SegmentLength : 0);
-        }
+        var o = layer.Options;
+        var (heads, width) = (o.NumHeads, o.HeadDim!.Value);
+        return (width * (width + 1) * heads) + (o.LocalSegments > 1 ? 2 * heads * width * o.SegmentLength : 0);
     }
 
     public override Tensor forward(Tensor x)
     {
+        if (SegmentStreamer.Current is not null)
+        {
+            return layer.call(x); // which continues the streamer's state
+        }
+
         var (output, after) = layer.ForwardFrom(state, x);
         Replace(after);
         return output;

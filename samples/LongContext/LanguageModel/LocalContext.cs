@@ -11,7 +11,7 @@ public sealed class LocalContext : ProjectedAttention
         InitializeProjections();
     }
 
-    public override long NumbersHeld => 0;
+    public override long NumbersHeld(long tokens) => 0;
 
     protected override Tensor Attend(Tensor q, Tensor k, Tensor v) => Softmax(Rotate(q), Rotate(k), v, null);
 }

@@ -29,7 +29,9 @@ public sealed class MemorizingContext : TransformerXLContext
     /// <summary>Which of l layers remembers: 9 of 12 in that paper.</summary>
     public static int LayerOf(int layers) => ((3 * layers) + 3) / 4 - 1;
 
-    public override long NumbersHeld => base.NumbersHeld + (2 * Options.Heads * Options.HeadWidth * capacity);
+    public override Tensor Gate => gate;
+
+    public override long NumbersHeld(long tokens) => base.NumbersHeld(tokens) + (2 * Options.Heads * Options.HeadWidth * capacity);
 
     protected override Tensor Attend(Tensor q, Tensor k, Tensor v)
     {

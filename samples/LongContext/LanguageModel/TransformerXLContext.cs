@@ -20,7 +20,7 @@ public class TransformerXLContext : ProjectedAttention
     {
     }
 
-    public override long NumbersHeld => 2 * Options.Heads * Options.HeadWidth * Options.SegmentLength;
+    public override long NumbersHeld(long tokens) => 2 * Options.Heads * Options.HeadWidth * Options.SegmentLength;
 
     protected override Tensor Attend(Tensor q, Tensor k, Tensor v)
     {
@@ -32,7 +32,7 @@ public class TransformerXLContext : ProjectedAttention
             visible[0].narrow(1, 0, n).fill_(false);
         }
 
-        var attended = Softmax(Rotate(q), cat([Rotate(keysBefore, isOfSegmentBefore: true), Rotate(k)], 3), cat([valuesBefore, v], 3), visible);
+        var attended = Softmax(Rotate(q), cat([Rotate(keysBefore, -n), Rotate(k)], 3), cat([valuesBefore, v], 3), visible);
         ForgetSegment();
         before = (Last(k), Last(v));
         return attended;

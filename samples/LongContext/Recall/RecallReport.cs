@@ -1,5 +1,6 @@
 using System.Globalization;
 using CsvHelper.Configuration.Attributes;
+using LongContext.Comparison;
 using Spectre.Console;
 
 namespace LongContext.Recall;
@@ -19,7 +20,7 @@ public sealed record RecallLine(
     [property: Name("seconds")] double Seconds);
 
 /// <summary>The results of all systems and seeds, as a table, a file and a chart.</summary>
-public sealed class RecallReport(IReadOnlyList<RecallResult> results)
+public sealed class RecallReport(IReadOnlyList<ComparisonResult> results)
 {
     private static readonly (Distance Distance, string Title)[] Columns =
     [
@@ -27,8 +28,8 @@ public sealed class RecallReport(IReadOnlyList<RecallResult> results)
             (Distance.FourToSeven, "4 to 7"), (Distance.EightAndMore, "8 and more"),
     ];
 
-    private IEnumerable<(RecallSystem System, RecallResult[] Results)> Systems =>
-        RecallSystem.All.Select(system => (system, results.Where(result => result.System == system.Name).ToArray())).Where(entry => entry.Item2.Length > 0);
+    private IEnumerable<(ComparedSystem System, ComparisonResult[] Results)> Systems =>
+        ComparedSystem.All.Select(system => (system, results.Where(result => result.System == system.Name).ToArray())).Where(entry => entry.Item2.Length > 0);
 
     public Table ToTable()
     {
@@ -46,7 +47,7 @@ public sealed class RecallReport(IReadOnlyList<RecallResult> results)
                 .. Columns.Select(column => Mean(of, result => 100 * result.Scores.Cells.GetValueOrDefault(column.Distance).Accuracy, "0.0")),
                 Mean(of, result => result.Scores.Older.Nats, "0.000"),
                 Mean(of, result => result.Scores.Perplexity, "0.000"),
-                of[0].PerplexityWithoutMemory is null ? "" : Mean(of, result => result.PerplexityWithoutMemory!.Value, "0.000"),
+                of[0].NatsWithoutMemory is null ? "" : Mean(of, result => Math.Exp(result.NatsWithoutMemory!.Value), "0.000"),
             ]);
         }
 
@@ -61,7 +62,7 @@ public sealed class RecallReport(IReadOnlyList<RecallResult> results)
         select new RecallLine(
             result.System, result.Seed, result.Tokens, result.NumbersHeld, cell.Key.ToString(), cell.Value.Count, Math.Round(cell.Value.Nats, 4),
             Math.Round(100 * cell.Value.Accuracy, 2), Math.Round(result.Scores.Perplexity, 4),
-            result.PerplexityWithoutMemory is { } without ? Math.Round(without, 4) : null, Math.Round(result.Seconds, 1)));
+            result.NatsWithoutMemory is { } without ? Math.Round(Math.Exp(without), 4) : null, Math.Round(result.Seconds, 1)));
 
     /// <summary>Recall by system and distance, the mean over the seeds.</summary>
     public string ToSvg()
@@ -80,10 +81,5 @@ public sealed class RecallReport(IReadOnlyList<RecallResult> results)
         }.ToSvg();
     }
 
-    private static string Mean(RecallResult[] of, Func<RecallResult, double> number, string format)
-    {
-        double[] numbers = [.. of.Select(number)];
-        string Text(double value) => value.ToString(format, CultureInfo.InvariantCulture);
-        return numbers.Length == 1 ? Text(numbers[0]) : $"{Text(numbers.Average())}\n({Text(numbers.Min())} to {Text(numbers.Max())})";
-    }
+    private static string Mean(ComparisonResult[] of, Func<ComparisonResult, double> number, string format) => MeanAndRange.Text([.. of.Select(number)], format);
 }

@@ -54,7 +54,7 @@ public sealed partial class InfiniAttentionModule
     /// Whether all blocks are projected together. In half precision the gradients of weights that are used in each block would be added up in half precision,
     /// block by block; in one product they are added up in float32. Without gradients, or in float32, each block is projected by itself, which takes less memory.
     /// </summary>
-    private static bool IsAtOnce(Tensor x, List<Block> blocks) => blocks.Count > 1 && is_grad_enabled() && x.dtype is ScalarType.BFloat16 or ScalarType.Float16;
+    private static bool IsAtOnce(Tensor x, List<Block> blocks) => blocks.Count > 1 && is_grad_enabled() && Describe.IsHalf(x.dtype);
 
     /// <summary>Q, K and V of tokens, and of the memory where it has projections of its own.</summary>
     private ProjectedHeads Project(Tensor x, TokenInfo? info)

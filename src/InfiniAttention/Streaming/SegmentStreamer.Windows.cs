@@ -30,6 +30,13 @@ public sealed partial class SegmentStreamer
     /// <summary>How many of the remaining tokens go through the model at once from a position on: windows end at multiples of their length.</summary>
     internal long NextWindow(long position, long remaining) => Math.Min(remaining, windowTokens - (position % windowTokens));
 
+    /// <summary>
+    /// The next window of a call that returns one graph. In half precision that is all of the rest if gradients flow: libtorch would add the windows' gradients up
+    /// in half precision, and the graph holds the temporaries of all windows in any case.
+    /// </summary>
+    private long NextWindowOfGraph(long position, long remaining) =>
+        is_grad_enabled() && model.parameters().Any(weight => weight.requires_grad && Describe.IsHalf(weight.dtype)) ? remaining : NextWindow(position, remaining);
+
     private IEnumerable<Tensor> Windows(Tensor input, TokenInfo? info, IProgress<long>? progress, (bool Gradients, bool Inference) mode, CancellationToken cancellationToken)
     {
         var tokens = input.size(1);

@@ -31,7 +31,7 @@ public sealed partial class SegmentStreamer : IDisposable
 
     /// <summary>
     /// Tokens of each row that go through the model at once: bounds temporary memory and changes no result. Fastest is a multiple of
-    /// the segment length. Default: as many whole segments as fit into 4096 tokens on a CPU and 65536 on a GPU, at least one; if the
+    /// the segment length. In half precision <see cref="Forward"/> and <see cref="Prefill"/> with gradients take their input whole, so that gradients add up in float32. Default: as many whole segments as fit into 4096 tokens on a CPU and 65536 on a GPU, at least one; if the
     /// layers' lengths differ, that many tokens, and at least the longest segment.
     /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">The value is less than 1.</exception>
@@ -98,7 +98,7 @@ public sealed partial class SegmentStreamer : IDisposable
         var windows = new List<Tensor>();
         for (long start = 0, length; start < tokens; start += length)
         {
-            length = NextWindow(Position, tokens - start);
+            length = NextWindowOfGraph(Position, tokens - start);
             using var window = NewDisposeScope();
             windows.Add(RunWindow(input, info, (start, length)).MoveToOuterDisposeScope());
         }
@@ -127,7 +127,7 @@ public sealed partial class SegmentStreamer : IDisposable
         for (long start = 0, length; start < tokens; start += length)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            length = NextWindow(Position, tokens - start);
+            length = NextWindowOfGraph(Position, tokens - start);
             using var window = NewDisposeScope();
             last.Add(RunWindow(input, info, (start, length)), start);
             progress?.Report(start + length);

@@ -26,7 +26,9 @@ internal static class Describe
         return true;
     }
 
-    public static bool IsFloating(ScalarType type) => type is ScalarType.Float32 or ScalarType.Float64 or ScalarType.Float16 or ScalarType.BFloat16;
+    public static bool IsFloating(ScalarType type) => type is ScalarType.Float32 or ScalarType.Float64 || IsHalf(type);
+
+    public static bool IsHalf(ScalarType type) => type is ScalarType.Float16 or ScalarType.BFloat16;
 
     /// <summary>TorchSharp's devices have no value equality; an index of -1 is the first device.</summary>
     public static bool Same(Device a, Device b) => a.type == b.type && Math.Max(a.index, 0) == Math.Max(b.index, 0);

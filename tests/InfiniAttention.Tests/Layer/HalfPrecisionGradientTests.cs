@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>In half precision the gradients of a call's blocks are added up in float32, and rounded once.</summary>
+/// <summary>In half precision the gradients of a call's blocks and windows are added up in float32, and rounded once.</summary>
 public class HalfPrecisionGradientTests(ITestOutputHelper output)
 {
     [Theory]
@@ -20,6 +20,55 @@ public class HalfPrecisionGradientTests(ITestOutputHelper output)
         layer.forward(one.Input().detach().to(type)).sum().backward();
         Tensor gradient = layer.named_parameters().Single(p => p.name == "o_proj.bias").parameter.grad!;
         Difference.Close(full(gradient.shape, (double)Tokens), gradient.to(ScalarType.Float64), 0, "gradient of o_proj.bias");
+    }
+
+    [Theory]
+    [InlineData(ScalarType.BFloat16, false)]
+    [InlineData(ScalarType.Float16, false)]
+    [InlineData(ScalarType.BFloat16, true)]
+    public void A_streamed_call_of_many_windows_gives_the_gradients_of_one(ScalarType type, bool isFrozenBefore)
+    {
+        const int Tokens = 2048;
+        using var scope = NewDisposeScope();
+        LayerCase one = new() { Batch = 1, Length = Tokens, Bias = true, Rotary = RotaryPairing.Halves };
+        InfiniAttentionModule layer = one.Layer();
+        layer.to(type);
+        using var model = nn.Sequential(nn.Linear(one.Width, one.Width, dtype: type), layer);
+        foreach (Parameter weight in model[0].parameters())
+        {
+            weight.requires_grad = !isFrozenBefore;
+        }
+
+        using SegmentStreamer streamer = new(model) { WindowTokens = 4 };
+        streamer.Forward(one.Input().detach().to(type)).sum().backward();
+        Tensor gradient = layer.named_parameters().Single(p => p.name == "o_proj.bias").parameter.grad!;
+        Difference.Close(full(gradient.shape, (double)Tokens), gradient.to(ScalarType.Float64), 0, "gradient of o_proj.bias");
+    }
+
+    [Fact]
+    public void A_streamed_call_without_gradients_or_in_single_precision_keeps_its_windows()
+    {
+        foreach ((ScalarType type, bool gradients, int calls) in new[] { (ScalarType.BFloat16, false, 8), (ScalarType.Float32, true, 8), (ScalarType.BFloat16, true, 1) })
+        {
+            using var scope = NewDisposeScope();
+            using var mode = set_grad_enabled(gradients);
+            LayerCase one = new() { Batch = 1, Length = 32 };
+            InfiniAttentionModule layer = one.Layer();
+            layer.to(type);
+            var seen = 0;
+            layer.register_forward_pre_hook((_, x) =>
+            {
+                seen++;
+                return x;
+            });
+            using SegmentStreamer streamer = new(layer) { WindowTokens = 4 };
+            streamer.Forward(one.Input().detach().to(type));
+            Assert.True(calls == seen, $"{type}, gradients {gradients}: {seen} calls of the model, not {calls}");
+            streamer.Reset();
+            seen = 0;
+            streamer.Prefill(one.Input().detach().to(type));
+            Assert.True(calls == seen, $"{type}, gradients {gradients}: {seen} calls of the model by Prefill, not {calls}");
+        }
     }
 
     [Theory]

@@ -3,12 +3,12 @@ using OxyPlot.Axes;
 using OxyPlot.Legends;
 using OxyPlot.Series;
 
-namespace InfiniAttention.Benchmarks;
+namespace Charts;
 
 /// <summary>A line of a chart: its name and its points, by ascending x.</summary>
 internal sealed record ChartLine(string Name, IReadOnlyList<(double X, double Y)> Points);
 
-/// <summary>A chart of lines over numbers of tokens, both axes logarithmic, as SVG, that says where its numbers come from.</summary>
+/// <summary>A chart of lines over numbers of tokens on a logarithmic axis, as SVG, that says where its numbers come from.</summary>
 internal static class LineChart
 {
     private static readonly OxyColor[] Colours =
@@ -17,7 +17,8 @@ internal static class LineChart
     /// <param name="title">What is shown, and its unit.</param>
     /// <param name="lines">The lines.</param>
     /// <param name="provenance">Where the numbers come from.</param>
-    public static string Svg(string title, IReadOnlyList<ChartLine> lines, IReadOnlyList<string> provenance)
+    /// <param name="isLinear">Whether the axis of the numbers is linear; otherwise it is logarithmic too.</param>
+    public static string Svg(string title, IReadOnlyList<ChartLine> lines, IReadOnlyList<string> provenance, bool isLinear = false)
     {
         var model = new PlotModel
         {
@@ -41,7 +42,9 @@ internal static class LineChart
             MajorGridlineColor = grid,
             LabelFormatter = Tokens,
         });
-        model.Axes.Add(new LogarithmicAxis { Position = AxisPosition.Left, MajorGridlineStyle = LineStyle.Solid, MajorGridlineColor = grid });
+        Axis numbers = isLinear ? new LinearAxis() : new LogarithmicAxis();
+        (numbers.Position, numbers.MajorGridlineStyle, numbers.MajorGridlineColor) = (AxisPosition.Left, LineStyle.Solid, grid);
+        model.Axes.Add(numbers);
         model.Legends.Add(new Legend
         {
             LegendPlacement = LegendPlacement.Outside,

@@ -1,4 +1,4 @@
-namespace LongContext.Recall;
+namespace LongContext.Comparison;
 
 /// <summary>
 /// A chronicle made up by a seed: scenes in which a few of its people do things in a few of its places. A person's first name determines the last name, and a town its county,
@@ -82,22 +82,27 @@ public sealed class Chronicle
     /// <summary>For each token the fact that it tells, from 1 on, or 0: a last name or a county, which follows from the word before once it was told.</summary>
     public IReadOnlyList<int> Facts => facts;
 
-    /// <summary>Where each token's fact was last told before, or -1: it tells none, or tells it for the first time.</summary>
+    /// <summary>Where each token's fact was last told before; <see cref="Document.Never"/> if it is told for the first time, <see cref="Document.NoFact"/> if the token tells none.</summary>
     public int[] LastTold()
     {
         var told = new Dictionary<int, int>();
         var last = new int[facts.Count];
         for (var i = 0; i < last.Length; i++)
         {
-            last[i] = facts[i] > 0 && told.TryGetValue(facts[i], out var before) ? before : -1;
-            if (facts[i] > 0)
+            if (facts[i] == 0)
             {
-                told[facts[i]] = i;
+                last[i] = Document.NoFact;
+                continue;
             }
+
+            last[i] = told.TryGetValue(facts[i], out var before) ? before : Document.Never;
+            told[facts[i]] = i;
         }
 
         return last;
     }
+
+    public Document ToDocument() => new(tokens.Select(token => (ushort)token).ToArray(), LastTold());
 
     private static int Word(string word) => Array.IndexOf(Words, word);
 

@@ -1,0 +1,86 @@
+using System.Diagnostics;
+using System.Text;
+using LongContext.LanguageModel;
+using static TorchSharp.torch;
+
+namespace LongContext.Comparison;
+
+/// <summary>One training of an experiment and its evaluation. It runs in a process of its own.</summary>
+/// <param name="Folder">The folder of the experiment, in which weights and result are kept.</param>
+/// <param name="System">Its name.</param>
+/// <param name="Seed">The seed of its new weights, and of its documents.</param>
+public sealed record ComparisonJob(string Folder, string System, int Seed)
+{
+    /// <summary>All systems and seeds begin with one base.</summary>
+    private const int BaseSeed = 1;
+
+    private static readonly TimeSpan CheckpointEvery = TimeSpan.FromSeconds(30);
+
+    /// <summary>The training of the base.</summary>
+    public static ComparisonJob Base(string folder) => new(folder, ComparedSystem.Base.Name, BaseSeed);
+
+    /// <summary>What it begins with; null for the base.</summary>
+    public ComparisonJob? Before => System == ComparedSystem.Base.Name ? null : ComparedSystem.Named(System).After is { } after ? this with { System = after } : Base(Folder);
+
+    /// <summary>Whether weights and result are in the folder.</summary>
+    public bool IsFinished => ComparisonResult.Load(Folder, System, Seed) is not null && File.Exists(Weights);
+
+    public string Weights => Path.Combine(Folder, $"{System}-{Seed}.weights");
+
+    private string Checkpoint => Path.Combine(Folder, $"{System}-{Seed}.checkpoint");
+
+    /// <summary>How many tokens it reads.</summary>
+    public long TokensOf(Experiment experiment) => Before is null ? experiment.BaseTokens : ComparedSystem.Named(System).After is null ? experiment.Tokens : experiment.Tokens / 3;
+
+    /// <summary>Trains, or goes on with a training that was interrupted, and writes weights and result.</summary>
+    /// <param name="done">Called after each step.</param>
+    /// <param name="log">A folder for TensorBoard; null for none.</param>
+    /// <param name="cancellation">Ends the training; its last checkpoint stays.</param>
+    public void Run(Action<TrainingStep> done, string? log, CancellationToken cancellation)
+    {
+        set_num_threads(1); // the kernels are too short to share, and several jobs run side by side
+        manual_seed(Seed);
+        var experiment = Experiment.Load(Folder);
+        var (corpus, system) = (experiment.Open(Folder), ComparedSystem.Named(System));
+        using var model = system.Create(experiment.Sizes);
+        if (Before is { } before)
+        {
+            using var trained = ComparedSystem.Named(before.System).Create(experiment.Sizes);
+            trained.load(before.Weights);
+            model.Take(trained);
+        }
+
+        using var trainer = Before is null ? SystemTrainer.OfBase(model, corpus, experiment, Seed) : SystemTrainer.OfSystem(model, corpus, experiment, Seed, system.After is not null);
+        var board = log is null ? null : new TrainingLog(Path.Combine(log, $"{System}-{Seed}"));
+        var (first, secondsBefore) = File.Exists(Checkpoint) ? JobCheckpoint.Load(Checkpoint, model, trainer.Optimizer) : (0, 0);
+        var clock = Stopwatch.StartNew();
+        var saved = TimeSpan.Zero;
+        trainer.Run(first, Keep, step =>
+        {
+            board?.Add(step, model);
+            done(step);
+        }, cancellation);
+        if (cancellation.IsCancellationRequested)
+        {
+            return;
+        }
+
+        var seconds = secondsBefore + clock.Elapsed.TotalSeconds;
+        AtomicFile.Write(Weights, file =>
+        {
+            using var writer = new BinaryWriter(file, Encoding.UTF8, leaveOpen: true);
+            model.save(writer);
+        });
+        ComparisonResult.Of(this, model, experiment, corpus, seconds).Save(Folder);
+        File.Delete(Checkpoint);
+
+        void Keep(int step)
+        {
+            if (clock.Elapsed - saved > CheckpointEvery)
+            {
+                JobCheckpoint.Save(Checkpoint, model, trainer.Optimizer, step, secondsBefore + clock.Elapsed.TotalSeconds);
+                saved = clock.Elapsed;
+            }
+        }
+    }
+}

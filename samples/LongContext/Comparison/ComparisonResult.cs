@@ -1,0 +1,86 @@
+using System.Text.Json;
+using LongContext.LanguageModel;
+using static TorchSharp.torch;
+
+namespace LongContext.Comparison;
+
+/// <summary>What one system reached with one seed; kept in a file, so that a run that was interrupted goes on with what is missing.</summary>
+public sealed record ComparisonResult
+{
+    public required string System { get; init; }
+    public required int Seed { get; init; }
+    public required long Tokens { get; init; }
+    public required double Seconds { get; init; }
+    public required long NumbersHeld { get; init; }
+
+    /// <summary>Bytes of text for each held-out token; null if the tokens stand for no bytes.</summary>
+    public required double? BytesPerToken { get; init; }
+
+    public required Scores Scores { get; init; }
+
+    /// <summary>The mean loss of the same weights with their gates closed to the memory; null for a system without gates.</summary>
+    public required double? NatsWithoutMemory { get; init; }
+
+    /// <summary>The mean loss of the same weights when everything is forgotten before each segment.</summary>
+    public required double NatsCleared { get; init; }
+
+    public double? BitsPerByte => BytesPerToken is { } bytes ? Scores.Nats / Math.Log(2) / bytes : null;
+
+    private static string PathOf(string folder, string system, int seed) => Path.Combine(folder, $"{system}-{seed}.json");
+
+    /// <summary>Evaluates a model that was trained. Its gates are closed afterwards.</summary>
+    public static ComparisonResult Of(ComparisonJob job, Decoder model, Experiment experiment, Corpus corpus, double seconds)
+    {
+        var documents = new DocumentBatch(corpus.HeldOut());
+        return new()
+        {
+            System = job.System,
+            Seed = job.Seed,
+            Tokens = job.TokensOf(experiment),
+            Seconds = seconds,
+            NumbersHeld = model.Attentions.Sum(attention => attention.NumbersHeld(documents.Length)),
+            BytesPerToken = corpus.BytesPerToken,
+            Scores = Scores.Of(model, documents),
+            NatsCleared = Scores.ClearedEachSegment(model, documents),
+            NatsWithoutMemory = WithoutMemory(model, documents),
+        };
+    }
+
+    public void Save(string folder) => AtomicFile.Write(PathOf(folder, System, Seed), JsonSerializer.Serialize(this));
+
+    /// <summary>The result in a folder; null if there is none.</summary>
+    public static ComparisonResult? Load(string folder, string system, int seed)
+    {
+        var path = PathOf(folder, system, seed);
+        if (!File.Exists(path))
+        {
+            return null;
+        }
+
+        try
+        {
+            return JsonSerializer.Deserialize<ComparisonResult>(File.ReadAllText(path));
+        }
+        catch (JsonException error)
+        {
+            throw new InputException($"'{path}' holds no result: {error.Message}");
+        }
+    }
+
+    private static double? WithoutMemory(Decoder model, DocumentBatch documents)
+    {
+        const double Closed = -30;
+        var gates = model.Attentions.Select(attention => attention.Gate).OfType<Tensor>().ToArray();
+        if (gates.Length == 0)
+        {
+            return null;
+        }
+
+        using (no_grad())
+        {
+            Array.ForEach(gates, gate => gate.fill_(Closed));
+        }
+
+        return Scores.Of(model, documents).Nats;
+    }
+}

@@ -1,0 +1,105 @@
+using System.Globalization;
+using Spectre.Console;
+
+namespace LongContext.Comparison;
+
+/// <summary>All trainings of an experiment that are missing in its folder, several side by side, with a progress bar for each.</summary>
+/// <param name="experiment">What is read.</param>
+/// <param name="folder">Where weights and results are kept.</param>
+/// <param name="systems">The systems.</param>
+/// <param name="seeds">The seeds of each.</param>
+public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnlyList<ComparedSystem> systems, IReadOnlyList<int> seeds)
+{
+    /// <summary>How many trainings run side by side, each on one core.</summary>
+    public int Workers { get; init; } = Environment.ProcessorCount;
+
+    /// <summary>A folder for TensorBoard; null for none.</summary>
+    public string? Log { get; init; }
+
+    /// <summary>The results of the systems that were asked for, as far as they are there.</summary>
+    public IReadOnlyList<ComparisonResult> Results =>
+        [.. from system in systems from seed in seeds let result = ComparisonResult.Load(folder, system.Name, seed) where result is not null select result];
+
+    /// <summary>Trains what is missing; when cancelled, what was finished and the last checkpoints stay.</summary>
+    public async Task Train(CancellationToken cancellation)
+    {
+        if (Workers < 1)
+        {
+            throw new InputException("--workers must be at least 1.");
+        }
+
+        experiment.Claim(folder);
+        experiment.Open(folder);
+        var plan = Plan();
+        using var free = new SemaphoreSlim(Workers);
+        var started = new Dictionary<ComparisonJob, Task>();
+        try
+        {
+            await AnsiConsole.Progress()
+                .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
+                .StartAsync(async display =>
+                {
+                    var overall = display.AddTask("all trainings", maxValue: plan.Sum(job => job.TokensOf(experiment)));
+                    foreach (var job in plan)
+                    {
+                        started.Add(job, Finish(job, display, overall));
+                    }
+
+                    await Task.WhenAll(started.Values);
+                });
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            // What was finished is shown.
+        }
+
+        async Task Finish(ComparisonJob job, ProgressContext display, ProgressTask overall)
+        {
+            if (job.IsFinished)
+            {
+                overall.Increment(job.TokensOf(experiment));
+                return;
+            }
+
+            if (job.Before is { } before)
+            {
+                await started[before];
+            }
+
+            await free.WaitAsync(cancellation);
+            try
+            {
+                await TrainOne(job, display, overall);
+            }
+            finally
+            {
+                free.Release();
+            }
+        }
+
+        async Task TrainOne(ComparisonJob job, ProgressContext display, ProgressTask overall)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            var bar = display.AddTask($"{job.System}, seed {job.Seed}", maxValue: 1);
+            var (loss, recall) = (double.NaN, double.NaN);
+            await JobProcess.Run(job, Log, step =>
+            {
+                (loss, recall) = (Smooth(loss, step.Loss), Smooth(recall, step.RecallLoss));
+                overall.Increment((step.Step - bar.Value) * job.TokensOf(experiment) / step.Steps);
+                (bar.MaxValue, bar.Value) = (step.Steps, step.Step);
+                var recalled = double.IsNaN(recall) ? "" : string.Create(CultureInfo.InvariantCulture, $", of names told before {recall:0.00}");
+                bar.Description = string.Create(CultureInfo.InvariantCulture, $"{job.System}, seed {job.Seed}: loss {loss:0.00}{recalled}");
+            }, cancellation);
+            bar.StopTask();
+        }
+
+        static double Smooth(double mean, double next) => double.IsNaN(mean) ? next : double.IsNaN(next) ? mean : mean + (0.03 * (next - mean));
+    }
+
+    /// <summary>All jobs that the systems need, in an order in which each comes after what it begins with.</summary>
+    private List<ComparisonJob> Plan()
+    {
+        var needed = systems.Concat(systems.Where(system => system.After is not null).Select(system => ComparedSystem.Named(system.After!))).Distinct().OrderBy(system => system.After is null ? 0 : 1);
+        return [ComparisonJob.Base(folder), .. from system in needed from seed in seeds select new ComparisonJob(folder, system.Name, seed)];
+    }
+}

@@ -1,0 +1,146 @@
+using System.CommandLine;
+using LongContext.Comparison;
+using LongContext.LanguageModel;
+
+namespace LongContext.Lm;
+
+/// <summary>The options of a training: what is read, the model's sizes, and where results are kept.</summary>
+public sealed class LmOptions
+{
+    private readonly Option<string[]> text = new("--text") { Description = "Text files, or folders of them, to train on; default: made-up chronicles.", AllowMultipleArgumentsPerToken = true };
+    private readonly Option<FileInfo?> heldOut = new("--held-out") { Description = "The text that is held out; needed with --text." };
+    private readonly Option<int> vocabulary = new("--vocabulary")
+    {
+        Description = "Tokens of a text: 256 for its bytes, up to 2048 with pairs that are learned from it.", DefaultValueFactory = _ => 1024,
+    };
+
+    private readonly Option<int> people = new("--people") { Description = "People of a chronicle, 2 to 32.", DefaultValueFactory = _ => 16 };
+    private readonly Option<string> tokens = new("--tokens") { Description = "How many tokens each system reads after the base.", DefaultValueFactory = _ => "3M" };
+    private readonly Option<string> baseTokens = new("--base-tokens") { Description = "How many tokens the base reads.", DefaultValueFactory = _ => "1200K" };
+    private readonly Option<string> document = new("--document") { Description = "Tokens of a training document, over which memory is carried: a multiple of 1024.", DefaultValueFactory = _ => "2K" };
+    private readonly Option<string> heldOutTokens = new("--held-out-tokens")
+    {
+        Description = "How many tokens of each held-out document are read.", DefaultValueFactory = _ => "8K",
+    };
+
+    private readonly Option<double> rate = new("--rate") { Description = "The learning rate of a system.", DefaultValueFactory = _ => 4e-3 };
+    private readonly Option<int> segment = new("--segment") { Description = "N, tokens of a segment; 1024 must be a multiple of it.", DefaultValueFactory = _ => 128 };
+    private readonly Option<int> width = new("--width") { Description = "Width of the model.", DefaultValueFactory = _ => 96 };
+    private readonly Option<int> layers = new("--layers") { Description = "Layers.", DefaultValueFactory = _ => 2 };
+    private readonly Option<int> heads = new("--heads") { Description = "Heads of a layer.", DefaultValueFactory = _ => 3 };
+    private readonly Option<int> headWidth = new("--head-width") { Description = "Width of a head, even.", DefaultValueFactory = _ => 32 };
+    private readonly Option<DirectoryInfo?> log = new("--log") { Description = "A folder for TensorBoard: losses and gates." };
+    private readonly Option<bool> resume = new("--resume") { Description = "Goes on with the experiment of the output folder as it was begun; other options of the training are not needed again." };
+    private readonly Option<DirectoryInfo> output = OutputOption();
+
+    internal static Option<DirectoryInfo> OutputOption() => new("--output")
+    {
+        Description = "The folder of weights and results. What is there already is not trained again, and an interrupted training goes on.",
+        DefaultValueFactory = _ => new("artifacts/lm"),
+    };
+
+    public void AddTo(Command command)
+    {
+        foreach (var option in new Option[] { text, heldOut, vocabulary, people, tokens, baseTokens, document, heldOutTokens, rate, segment, width, layers, heads, headWidth, log, resume, output })
+        {
+            command.Options.Add(option);
+        }
+    }
+
+    public string Folder(ParseResult arguments) => arguments.GetValue(output)!.FullName;
+
+    /// <summary>The run that the arguments ask for.</summary>
+    public ComparisonRun Run(ParseResult arguments, IReadOnlyList<ComparedSystem> systems, IReadOnlyList<int> seeds, int workers)
+    {
+        var folder = Folder(arguments);
+        var experiment = arguments.GetValue(resume) ? Experiment.Load(folder) : ToExperiment(arguments);
+        return new(experiment, folder, systems, seeds) { Workers = workers, Log = arguments.GetValue(log)?.FullName };
+    }
+
+    private Experiment ToExperiment(ParseResult arguments)
+    {
+        const int StepTokens = 1024;
+        var (length, n) = (TokenCount.Parse(arguments.GetValue(document)!), arguments.GetValue(segment));
+        if (length % StepTokens != 0 || length > 1 << 24)
+        {
+            throw new InputException($"--document is {length}; it must be a multiple of {StepTokens} and at most 16M.");
+        }
+
+        if (n < 8 || StepTokens % n != 0)
+        {
+            throw new InputException($"--segment is {n}; it must be at least 8 and divide {StepTokens}.");
+        }
+
+        AtLeast(1, width, layers, heads, headWidth);
+        if (arguments.GetValue(headWidth) % 2 != 0)
+        {
+            throw new InputException($"--head-width is {arguments.GetValue(headWidth)}; it must be even, for rotary positions.");
+        }
+
+        var peopleCount = arguments.GetValue(people);
+        if (peopleCount is < 2 or > Chronicle.FirstNames)
+        {
+            throw new InputException($"--people is {peopleCount}; it must be from 2 to {Chronicle.FirstNames}.");
+        }
+
+        var files = Text(arguments);
+        return new Experiment
+        {
+            Text = files,
+            People = peopleCount,
+            Tokens = TokenCount.Parse(arguments.GetValue(tokens)!),
+            BaseTokens = TokenCount.Parse(arguments.GetValue(baseTokens)!),
+            StepTokens = StepTokens,
+            StepsOfDocument = (int)(length / StepTokens),
+            HeldOutTokens = (int)Math.Min(1 << 28, TokenCount.Parse(arguments.GetValue(heldOutTokens)!)),
+            Rate = arguments.GetValue(rate),
+            Sizes = new DecoderOptions
+            {
+                Vocabulary = files?.Vocabulary ?? Chronicle.Vocabulary,
+                SegmentLength = n,
+                Width = arguments.GetValue(width),
+                Layers = arguments.GetValue(layers),
+                Heads = arguments.GetValue(heads),
+                HeadWidth = arguments.GetValue(headWidth),
+            },
+        };
+
+        void AtLeast(int least, params ReadOnlySpan<Option<int>> numbers)
+        {
+            foreach (var number in numbers)
+            {
+                if (arguments.GetValue(number) < least)
+                {
+                    throw new InputException($"{number.Name} is {arguments.GetValue(number)}; it must be at least {least}.");
+                }
+            }
+        }
+    }
+
+    private TextFiles? Text(ParseResult arguments)
+    {
+        var (given, last) = (arguments.GetValue(text), arguments.GetValue(heldOut));
+        if (given is not { Length: > 0 })
+        {
+            return last is null ? null : throw new InputException("--held-out needs --text, the files to train on.");
+        }
+
+        if (last is null)
+        {
+            throw new InputException("--text needs --held-out, a text that is in no training.");
+        }
+
+        string[] files = [.. given.SelectMany(Files).Select(Path.GetFullPath).Where(path => path != last.FullName)];
+        if (files.Append(last.FullName).FirstOrDefault(path => !File.Exists(path)) is { } missing)
+        {
+            throw new InputException($"There is no file '{missing}'.");
+        }
+
+        var tokensOfText = arguments.GetValue(vocabulary);
+        return tokensOfText is >= BytePairs.Bytes and <= BytePairs.LargestVocabulary && files.Length > 0
+            ? new(files, last.FullName, tokensOfText)
+            : throw new InputException(files.Length == 0 ? "--text names no file to train on." : $"--vocabulary is {tokensOfText}; it must be from {BytePairs.Bytes} to {BytePairs.LargestVocabulary}.");
+
+        static IEnumerable<string> Files(string path) => Directory.Exists(path) ? Directory.GetFiles(path).Order(StringComparer.Ordinal) : [path];
+    }
+}
