@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>In half precision the gradients of a call's blocks are added up in float32, and rounded once.</summary>
+/// <summary>In half precision the gradients of a call's blocks are summed in float32 and rounded once.</summary>
 public class HalfPrecisionGradientTests(ITestOutputHelper output)
 {
     [Theory]
@@ -44,7 +44,7 @@ public class HalfPrecisionGradientTests(ITestOutputHelper output)
                 Rotary = isRotary ? RotaryPairing.Halves : null,
             };
             Dictionary<string, double> apart = Errors(one, update), together = Errors(one with { BlockSegments = 4096 }, update);
-            foreach ((string name, double error) in together.Where(entry => entry.Value < 1)) // k_proj.bias alone has a gradient of 0 where nothing but the softmax sees it
+            foreach ((string name, double error) in together.Where(entry => entry.Value < 1)) // k_proj.bias has an exact gradient of 0 if only the softmax uses it
             {
                 output.WriteLine($"{update}, {name}: {apart[name]:0.0E+0} in blocks of a segment, {error:0.0E+0} in one");
                 Assert.InRange(apart[name], 0, Math.Max(3 * error, 0.02));
@@ -52,7 +52,7 @@ public class HalfPrecisionGradientTests(ITestOutputHelper output)
         }
     }
 
-    /// <summary>How far the gradients in bfloat16 are from those in float64 of the same weights, relative to their norms.</summary>
+    /// <summary>The errors of bfloat16 gradients against float64 with the same weights, relative to the gradients' norms.</summary>
     private static Dictionary<string, double> Errors(LayerCase one, MemoryUpdate update)
     {
         InfiniAttentionModule half = one.Layer(), exact = one.Layer();
