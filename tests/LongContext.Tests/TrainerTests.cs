@@ -64,7 +64,7 @@ public sealed class TrainerTests : IDisposable
 
         using var other = new Trainer(new TrainingSettings { Seed = 2 });
 
-        Assert.Contains("belongs to another training run", Assert.Throws<InputException>(() => other.Resume(folder.File("checkpoint"))).Message);
+        Assert.Contains("belongs to another run", Assert.Throws<InputException>(() => other.Resume(folder.File("checkpoint"))).Message);
         Assert.Contains("There is no checkpoint", Assert.Throws<InputException>(() => other.Resume(folder.File("none"))).Message);
         File.WriteAllText(folder.File("letter"), "hello");
         Assert.Contains("is not a checkpoint", Assert.Throws<InputException>(() => other.Resume(folder.File("letter"))).Message);

@@ -13,21 +13,21 @@ public abstract class ContextAttention : nn.Module<Tensor, Tensor>
     {
     }
 
-    /// <summary>New documents begin.</summary>
+    /// <summary>Starts new documents.</summary>
     public virtual void Forget()
     {
     }
 
-    /// <summary>Cuts the graph of what is kept.</summary>
+    /// <summary>Detaches what is kept from its graph.</summary>
     public virtual void Detach()
     {
     }
 
-    /// <summary>How many numbers of the past are kept for one document, once there is enough of it.</summary>
+    /// <summary>How many numbers of the past are kept for one document, once it is long enough.</summary>
     public abstract long NumbersHeld { get; }
 }
 
-/// <summary>An attention with projections q, k, v and o of its own and rotary positions.</summary>
+/// <summary>An attention with its own projections q, k, v and o, and rotary positions.</summary>
 public abstract class ProjectedAttention : ContextAttention
 {
     private const double RotaryBase = 10000;
@@ -71,7 +71,7 @@ public abstract class ProjectedAttention : ContextAttention
     /// <returns>(B, S, H, N, K)</returns>
     protected abstract Tensor Attend(Tensor q, Tensor k, Tensor v);
 
-    /// <summary>x (B, S, H, N, K) turned by positions that count from the segment's first token, or from the one of the segment after it.</summary>
+    /// <summary>Rotates x (B, S, H, N, K) by positions counted from the segment's first token, or from that of the segment after it.</summary>
     protected Tensor Rotate(Tensor x, bool isOfSegmentBefore = false)
     {
         var (first, n) = (isOfSegmentBefore ? 0 : Options.SegmentLength, Options.SegmentLength);

@@ -4,7 +4,7 @@ using Spectre.Console;
 
 namespace LongContext.Recall;
 
-/// <summary><c>recall</c>: how far back systems recall what a text has told them, trained alike from one shared base.</summary>
+/// <summary><c>recall</c>: compares how far back systems recall what a text told them, all trained in the same way from one shared base.</summary>
 public static class RecallCommand
 {
     private const long BaseTokens = 1_200_000;
@@ -19,7 +19,7 @@ public static class RecallCommand
         };
         var seeds = new Option<int[]>("--seeds") { Description = "The seeds.", DefaultValueFactory = _ => [1, 2, 3], AllowMultipleArgumentsPerToken = true };
         var tokens = new Option<string>("--tokens") { Description = "How many tokens each system reads after the base.", DefaultValueFactory = _ => "1536K" };
-        var workers = new Option<int>("--workers") { Description = "Trainings side by side, each on one core.", DefaultValueFactory = _ => Environment.ProcessorCount };
+        var workers = new Option<int>("--workers") { Description = "Trainings in parallel, each on one core.", DefaultValueFactory = _ => Environment.ProcessorCount };
         var forChoosing = new Option<bool>("--for-choosing") { Description = "Evaluates on other held-out chronicles: for trying settings, so that the reported ones stay unseen." };
         var documents = new Option<int>("--documents") { Description = "How many held-out chronicles of 8192 tokens are read.", DefaultValueFactory = _ => 8 };
         var output = new Option<DirectoryInfo>("--output")
@@ -64,7 +64,7 @@ public static class RecallCommand
         var output = new Option<string>("--output") { Required = true };
         var documents = new Option<int>("--documents") { Required = true };
         var forChoosing = new Option<bool>("--for-choosing");
-        var command = new Command(RecallProcess.Command, "One training, for the command around it.") { system, seed, tokens, output, documents, forChoosing };
+        var command = new Command(RecallProcess.Command, "Runs one training; started by the command 'recall'.") { system, seed, tokens, output, documents, forChoosing };
         command.Hidden = true;
         command.SetAction((arguments, cancellation) => Task.Run(() =>
         {
@@ -75,7 +75,7 @@ public static class RecallCommand
         return command;
     }
 
-    /// <summary>All jobs that the systems need, in an order in which each comes after what it begins with.</summary>
+    /// <summary>All jobs that the systems need, each after the job whose weights it starts from.</summary>
     private static List<RecallJob> Plan(IReadOnlyList<RecallSystem> systems, int[] seeds, long tokens, string folder)
     {
         var needed = systems.Concat(systems.Where(system => system.After is not null).Select(system => RecallSystem.Named(system.After!))).Distinct().OrderBy(system => system.After is null ? 0 : 1);
@@ -107,7 +107,7 @@ public static class RecallCommand
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
-            // What was finished is shown.
+            // The finished results are still shown.
         }
 
         async Task Finish(RecallJob job, ProgressContext display, ProgressTask overall)

@@ -17,9 +17,9 @@ public enum Distance
 /// <summary>Loss and accuracy of the tokens of one distance.</summary>
 public readonly record struct RecallCell(long Count, double Nats, double Accuracy);
 
-/// <summary>What a model knows of held-out chronicles that it reads from their start.</summary>
-/// <param name="Perplexity">Of all tokens.</param>
-/// <param name="Cells">By distance.</param>
+/// <summary>How well a model predicts held-out chronicles, which it reads from their start.</summary>
+/// <param name="Perplexity">The perplexity of all tokens.</param>
+/// <param name="Cells">The facts by distance.</param>
 public sealed record RecallScores(double Perplexity, IReadOnlyDictionary<Distance, RecallCell> Cells)
 {
     private const int StepTokens = 1024;
@@ -35,7 +35,7 @@ public sealed record RecallScores(double Perplexity, IReadOnlyDictionary<Distanc
         }
     }
 
-    /// <summary>Reads the documents side by side.</summary>
+    /// <summary>Reads the documents as one batch.</summary>
     public static RecallScores Of(Decoder model, IReadOnlyList<Chronicle> documents)
     {
         using var noGrad = no_grad();
@@ -73,7 +73,7 @@ public sealed record RecallScores(double Perplexity, IReadOnlyDictionary<Distanc
             sums.ToDictionary(entry => entry.Key, entry => new RecallCell(entry.Value.Count, entry.Value.Nats / entry.Value.Count, (double)entry.Value.Right / entry.Value.Count)));
     }
 
-    /// <summary>The name at <paramref name="place"/> is asked for at the token before it; by segments from there.</summary>
+    /// <summary>The distance in segments, counted from the token before <paramref name="place"/>, which predicts it.</summary>
     private static Distance DistanceOf(int place, int lastTold, long segmentLength) => lastTold < 0 ? Distance.NeverBefore : (((place - 1) / segmentLength) - (lastTold / segmentLength)) switch
     {
         <= 0 => Distance.SameSegment,

@@ -12,8 +12,8 @@ public static class RecallProcess
     /// <summary>A line that the job prints after a step.</summary>
     public static string Line(RecallStep step) => string.Create(CultureInfo.InvariantCulture, $"{step.Step} {step.Steps} {step.Loss} {step.RecallLoss}");
 
-    /// <summary>Runs the job, and tells of its steps.</summary>
-    /// <exception cref="InvalidOperationException">The process failed; the message holds what it said.</exception>
+    /// <summary>Runs the job and reports its steps.</summary>
+    /// <exception cref="InvalidOperationException">The process failed; the message contains its error output.</exception>
     public static async Task Run(RecallJob job, HeldOut heldOut, Action<RecallStep> done, CancellationToken cancellation)
     {
         var (program, first) = Environment.ProcessPath is { } path && Path.GetFileNameWithoutExtension(path) == "LongContext"

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace LongContext.Recall;
 
-/// <summary>What one system reached with one seed; kept in a file, so that a run that was interrupted goes on with what is missing.</summary>
+/// <summary>The result of one system with one seed, kept in a file, so that an interrupted run continues with what is missing.</summary>
 public sealed record RecallResult
 {
     public required string System { get; init; }
@@ -14,7 +14,7 @@ public sealed record RecallResult
     public required long NumbersHeld { get; init; }
     public required RecallScores Scores { get; init; }
 
-    /// <summary>Of the same weights with their gates closed to the memory; null for a system without one.</summary>
+    /// <summary>The perplexity of the same weights with the gates closed to the memory; null for a system without a memory.</summary>
     public double? PerplexityWithoutMemory { get; init; }
 
     public static string PathOf(string folder, string system, int seed) => Path.Combine(folder, $"{system}-{seed}.json");
@@ -23,7 +23,7 @@ public sealed record RecallResult
 
     public void Save(string folder) => AtomicFile.Write(PathOf(folder, System, Seed), JsonSerializer.Serialize(this));
 
-    /// <summary>The result in a folder; null if there is none for so many tokens.</summary>
+    /// <summary>The result in a folder; null if there is none for this number of tokens.</summary>
     public static RecallResult? Load(string folder, string system, int seed, long tokens)
     {
         var path = PathOf(folder, system, seed);
@@ -43,9 +43,9 @@ public sealed record RecallResult
     }
 }
 
-/// <summary>What is read to measure a system.</summary>
+/// <summary>The held-out chronicles that a system is measured on.</summary>
 /// <param name="Documents">How many held-out chronicles.</param>
-/// <param name="ForChoosing">Whether they are those that settings are chosen by, so that the reported ones stay unseen.</param>
+/// <param name="ForChoosing">Whether they are those for choosing settings, so that the reported ones stay unseen.</param>
 public readonly record struct HeldOut(int Documents, bool ForChoosing)
 {
     private const int Length = 8192, FirstReported = RecallTrainer.HeldOut, FirstForChoosing = RecallTrainer.HeldOut + 1000;
@@ -62,7 +62,7 @@ public sealed record RecallJob(string System, int Seed, long Tokens, string Fold
 {
     public const string Base = "base";
 
-    /// <summary>The system that it begins with; null for the base.</summary>
+    /// <summary>The system whose weights it starts from; null for the base.</summary>
     public string? Before => System == Base ? null : RecallSystem.Named(System).After ?? Base;
 
     /// <summary>Whether weights and result are in the folder.</summary>
@@ -71,7 +71,7 @@ public sealed record RecallJob(string System, int Seed, long Tokens, string Fold
     private static readonly DecoderOptions Sizes = new() { Vocabulary = Chronicle.Vocabulary };
 
     /// <summary>Trains from the weights in the folder, and writes weights and result there.</summary>
-    /// <param name="heldOut">What is read to measure the system.</param>
+    /// <param name="heldOut">The chronicles that the system is measured on.</param>
     /// <param name="done">Called after each step.</param>
     /// <param name="cancellation">Ends the training; nothing is written then.</param>
     public void Run(HeldOut heldOut, Action<RecallStep> done, CancellationToken cancellation)
@@ -139,7 +139,7 @@ public sealed record RecallJob(string System, int Seed, long Tokens, string Fold
         return RecallScores.Of(model, documents).Perplexity;
     }
 
-    /// <summary>libtorch on one thread: the kernels are too short to share, and several jobs run side by side.</summary>
+    /// <summary>Runs libtorch on one thread: the kernels are too small to split across threads, and several jobs run in parallel.</summary>
     private sealed class OneThread : IDisposable
     {
         private readonly int before = get_num_threads();

@@ -9,7 +9,7 @@ namespace LongContext.Recall;
 /// <param name="Attention">The attention of a layer.</param>
 public sealed record RecallSystem(string Name, string Title, Func<DecoderOptions, int, ContextAttention> Attention)
 {
-    /// <summary>The system whose trained weights this one begins with, and reads for a third of its tokens more; null for the shared base.</summary>
+    /// <summary>The system whose trained weights this one starts from, to train on a third as many tokens more; null for the shared base.</summary>
     public string? After { get; init; }
 
     public static readonly IReadOnlyList<RecallSystem> All =

@@ -18,14 +18,14 @@ public sealed class RecallTrainer(Decoder model, int seed, CancellationToken can
 
     private readonly Random random = new(seed);
 
-    /// <summary>The base: single segments, of which every system is the same function.</summary>
+    /// <summary>Trains the base on single segments, on which all systems are the same function.</summary>
     public void TrainBase(long tokens, Action<RecallStep> done)
     {
         var length = (int)model.Options.SegmentLength;
         Train((int)(tokens / StepTokens), StepTokens / length, length, 1, _ => 4e-3, done);
     }
 
-    /// <summary>A system from the base, or from another system with a smaller rate.</summary>
+    /// <summary>Trains a system that starts from the base, or, at a lower learning rate, from another system.</summary>
     public void Train(long tokens, bool isLater, Action<RecallStep> done)
     {
         var steps = (int)(tokens / (Rows * StepTokens));
