@@ -2,10 +2,10 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <content>How a call goes through the model, window by window.</content>
+/// <content>How a call passes the input through the model, window by window.</content>
 public sealed partial class SegmentStreamer
 {
-    /// <summary>Tells the listeners; null if there are none.</summary>
+    /// <summary>Passes written segments to the listeners; null if there are none.</summary>
     internal SegmentObserver? Observer => SegmentWritten is not { } told ? null : (layer, tokens, memory, position) =>
     {
         var name = states.Layers.First(entry => entry.Layer == layer).Name;
@@ -24,10 +24,10 @@ public sealed partial class SegmentStreamer
         var output = ((nn.Module<Tensor, Tensor>)model).call(part);
         states.CommitCall(window.Length);
         return output.dim() >= 2 && output.size(1) == window.Length ? output : throw new InvalidOperationException(
-            $"The model made an output of shape {Describe.Shape(output)} from {window.Length} tokens; a stream needs one output a token, (B, T, …).");
+            $"The model returned an output of shape {Describe.Shape(output)} for {window.Length} tokens; a stream needs one output per token, (B, T, …).");
     }
 
-    /// <summary>How many of the remaining tokens go through the model at once from a position on: windows end at multiples of their length.</summary>
+    /// <summary>The length of the next window from a position on: windows end at multiples of their length.</summary>
     internal long NextWindow(long position, long remaining) => Math.Min(remaining, windowTokens - (position % windowTokens));
 
     private IEnumerable<Tensor> Windows(Tensor input, TokenInfo? info, IProgress<long>? progress, (bool Gradients, bool Inference) mode, CancellationToken cancellationToken)
@@ -54,7 +54,7 @@ public sealed partial class SegmentStreamer
         }
     }
 
-    /// <summary>Throws for an input that the stream does not take. Without info of its own a call takes that of the activation around it.</summary>
+    /// <summary>Throws if the stream does not accept the input. A call without info gets that of the activation around it.</summary>
     private void CheckInput(Tensor input, ref TokenInfo? info)
     {
         ArgumentNullException.ThrowIfNull(input);

@@ -54,7 +54,7 @@ public class ConversionBadInputTests
     {
         IsRefused(weights => weights["q_proj.bias"] = randn(24), "'q_proj.bias' (24) is left over; with it Bias must be true");
         IsRefused(Options with { Bias = true }, weights => weights["q_proj.bias"] = randn(24),
-            "'k_proj.bias' (12) is missing; where the block has none beside its other biases, add zeros", "'o_proj.bias' (24) is missing");
+            "'k_proj.bias' (12) is missing; if the block has other biases but not this one, add zeros", "'o_proj.bias' (24) is missing");
         IsRefused(Options with { Bias = true }, _ => { }, "'k_proj.bias' (12) is missing; without it Bias must be false");
     }
 

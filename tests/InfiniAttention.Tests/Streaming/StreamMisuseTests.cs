@@ -195,7 +195,7 @@ public class StreamMisuseTests
             // PyTorch's default reduction, the mean, is refused: the sum over windows would be too large by a factor of their number.
             streamer.Reset();
             var error = Assert.Throws<InvalidOperationException>(() => streamer.Backpropagate(inputs, targets, (logits, target) => nn.functional.cross_entropy(logits.transpose(1, 2), target)));
-            Assert.Contains("one number a token", error.Message, StringComparison.Ordinal);
+            Assert.Contains("one number per token", error.Message, StringComparison.Ordinal);
         }
     }
 
