@@ -29,7 +29,7 @@ internal readonly record struct JobResult(double Seconds, double PeakBytes);
 /// <summary>Runs each job in a process of its own, because the peak memory of a process cannot be reset.</summary>
 internal static class JobProcess
 {
-    /// <summary>The command by which this program runs one job and prints what it took.</summary>
+    /// <summary>The command that runs one job and prints what it took.</summary>
     public const string Command = "job";
 
     private const long WarmUpTokens = 4 * Setting.Kilo;

@@ -23,7 +23,7 @@ internal enum MemoryCall
 /// <param name="Threads">Threads of libtorch.</param>
 internal sealed record MemoryJob(MemoryCall Call, long Width, bool MakesCrumbs, long Tokens, int Threads)
 {
-    /// <summary>The command by which this program runs one job and prints its memory as it goes.</summary>
+    /// <summary>The command that runs one job and prints its memory as it goes.</summary>
     public const string Command = "memory-job";
 
     private const long ChunkTokens = 64 * Setting.Kilo;

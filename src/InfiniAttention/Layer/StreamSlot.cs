@@ -80,13 +80,13 @@ internal abstract class StreamSlot : IDisposable
         if (around?.Carries(layer) == true)
         {
             throw new InvalidOperationException(
-                "A layer ran on another thread than the stream that is active around it (Task.Run inside Activate, perhaps): "
+                "A layer ran on another thread than the stream that is active around it (for example, in Task.Run inside Activate): "
                     + "run the model on the thread that activated the stream.");
         }
 
         return here?.Carries(layer) == true
             ? throw new InvalidOperationException(
-                "A layer ran on a thread on which another computation has a stream of the layer's model active (an await inside its activation, perhaps): "
+                "A layer ran on a thread on which another computation has a stream of the layer's model active (for example, after an await inside its activation): "
                     + "begin and end an activation without an await in between.")
             : null;
     }
@@ -121,7 +121,7 @@ internal abstract class StreamSlot : IDisposable
         if (Environment.CurrentManagedThreadId != thread)
         {
             throw new InvalidOperationException(
-                "An activation ended on another thread than it began on (an await inside it, perhaps), and what its model read in between may not be in the stream: "
+                "An activation ended on another thread than it began on (for example, after an await inside it), and what its model read in between may not be in the stream: "
                     + "begin and end an activation on one thread.");
         }
 

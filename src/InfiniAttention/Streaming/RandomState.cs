@@ -19,7 +19,7 @@ internal sealed class RandomState : IDisposable
     }
 
     /// <param name="device">Where the computation runs.</param>
-    /// <param name="isRandom">Whether it draws random numbers at all.</param>
+    /// <param name="isRandom">Whether it draws random numbers.</param>
     public static RandomState Capture(Device device, bool isRandom)
     {
         using var scope = NewDisposeScope();

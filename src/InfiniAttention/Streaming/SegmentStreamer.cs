@@ -178,7 +178,7 @@ public sealed partial class SegmentStreamer : IDisposable
     /// <returns>The loss and the number of targets that count.</returns>
     /// <remarks>
     /// Dropout masks are the same in both passes. If the loss function throws, gradients, stream and random state are as before, except that
-    /// the CUDA generators, whose state cannot be read, are seeded anew from the CPU's if the model is in training mode on CUDA.
+    /// the CUDA generators, whose state cannot be read, are reseeded from the CPU's if the model is in training mode on CUDA.
     /// </remarks>
     /// <exception cref="ArgumentException">An argument is empty, is on another device, has a shape that does not fit, or requires a gradient that would be lost; or no target counts.</exception>
     /// <exception cref="InvalidOperationException">

@@ -21,7 +21,7 @@ public class SegmentStreamerCutTests(ITestOutputHelper output)
             var whole = new SegmentStreamer(model);
             Tensor expected = whole.Forward(x, info);
 
-            // Windows of any size, and Forward, Stream and Prefill in turns.
+            // Windows of any size, and Forward, Stream and Prefill in turn.
             var cut = new SegmentStreamer(model) { WindowTokens = 1 + (one.Layer.Seed % (2 * one.Layer.Segment)) };
             foreach (var (start, length) in one.Pieces())
             {

@@ -59,7 +59,7 @@ public class SegmentStreamerThreadTests
         }
     }
 
-    /// <summary>Runs several streams in turns, each with its own inputs, and returns their outputs.</summary>
+    /// <summary>Runs several streams that take turns, each with its own inputs, and returns their outputs.</summary>
     private static double[][] Run(LayerStack model, int thread)
     {
         using var scope = NewDisposeScope();
