@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes the NuGet packages, checks what is in them, installs them into a throw-away project and runs that.
-# Usage: eng/pack.sh [VERSION]     Without VERSION each pack has a version of its own, so that none is shadowed by an older one in a cache.
-# The packages end up in artifacts/pack/feed.
+# Creates the NuGet package, checks its contents, installs it into a throw-away project and runs that.
+# Usage: eng/pack.sh [VERSION]     Without VERSION each package gets a new version, so that no older one in a cache shadows it.
+# The package is written to artifacts/pack/feed.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/eng/find-dotnet.sh"
@@ -14,7 +14,7 @@ address=$({ git -C "$root" remote get-url origin 2>/dev/null || true; } | sed -E
 properties=(-p:Version="$version" -p:PackageReadme="$out/README.md" -p:ContinuousIntegrationBuild=true)
 [[ $address != https://* ]] || properties+=(-p:PackageProjectUrl="$address")
 
-# The page that a package feed shows: links into the repository become addresses, or plain text if no remote has one;
+# The readme that a package feed shows: links into the repository become absolute URLs, or plain text without a remote;
 # charts (feeds show no SVG) and comments (feeds show them) are left out.
 link='\1'
 [[ $address != https://* ]] || link="[\\1]($address/blob/$(git -C "$root" rev-parse HEAD)/\\2)"
@@ -23,7 +23,7 @@ sed -E -e '/^(!\[|<!--)/d' -e "s@\[([^]]*)\]\(([^):#]+(#[^)]*)?)\)@$link@g" "$ro
 dotnet pack "$library" "${properties[@]}" -c Release -o "$out/feed" -v q --nologo
 dotnet run "$root/eng/package/CheckPackage.cs" -- "$out/feed/InfiniAttention.$version.nupkg"
 
-# A project outside the repository's own settings, for both frameworks; it runs on the newer one.
+# A project without the repository's settings, built for both frameworks and run on the newer one.
 cd "$out/consumer"
 for file in Directory.Build.props Directory.Build.targets Directory.Packages.props; do echo '<Project />' >$file; done
 cp "$root/eng/package/Consumer.cs" Program.cs

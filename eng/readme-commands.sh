@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the ```bash blocks of README.md and docs/, each in a shell of its own in the repository's root, and ends with "N passed, N failed".
-# A block is left out if the line before its fence is an HTML comment "<!-- not run: REASON -->".
+# Runs the ```bash blocks of README.md and docs/, each in its own shell in the repository's root, and ends with "N passed, N failed".
+# A block is skipped if the line before its fence is an HTML comment "<!-- not run: REASON -->".
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 blocks=$(mktemp -d)

@@ -13,7 +13,7 @@ var root = new RootCommand("Measures InfiniAttention: its targets, how it scales
 root.Add(device);
 if (Console.IsOutputRedirected)
 {
-    // Into a file or a pipe: tables as wide as they are, without colours.
+    // Output to a file or a pipe: wide tables, no colours.
     AnsiConsole.Profile.Width = 220;
     AnsiConsole.Profile.Capabilities.Ansi = false;
 }
@@ -32,14 +32,14 @@ Command Targets()
 {
     var only = new Option<string?>("--only") { Description = "Measure only the targets whose name contains this." };
     var quick = new Option<bool>("--quick") { Description = "Shorter lengths and fewer rounds: an impression in a few minutes." };
-    var output = new Option<string?>("--output") { Description = "The file of results; if not given, bench/results/targets-DEVICE.csv, or none with --only or --quick." };
+    var output = new Option<string?>("--output") { Description = "The results file; if not given, bench/results/targets-DEVICE.csv, or none with --only or --quick." };
     var command = new Command("targets", "Measures what the library promises, each as a ratio within one run, and says pass or fail.") { only, quick, output };
     command.SetAction(parsed =>
     {
         var (name, isQuick, chosen) = (parsed.GetValue(device)!, parsed.GetValue(quick), parsed.GetValue(only));
         var place = DeviceOf(name);
         var clock = isQuick ? new Stopclock(place, TimeSpan.FromSeconds(4), 3) : new Stopclock(place, TimeSpan.FromSeconds(12), 5);
-        var isWhole = chosen is null && !isQuick; // part of the results must not take the place of all
+        var isWhole = chosen is null && !isQuick; // partial results must not replace the full ones
         return TargetsCommand.Run(new(place, name, clock, isQuick), chosen, parsed.GetValue(output) ?? (isWhole ? ResultsOf("targets", place) : null));
     });
     return command;
@@ -51,7 +51,7 @@ Command Scaling()
     var training = new Option<long>("--longest-training") { Description = "The longest sequence to train on, in tokens.", DefaultValueFactory = _ => 256 * Setting.Kilo };
     var patience = new Option<double>("--patience") { Description = "Seconds a length may take before a series ends.", DefaultValueFactory = _ => 60 };
     var output = new Option<string?>("--output") { Description = "The folder of the table and the charts; bench/results if not given." };
-    var draw = new Option<bool>("--draw") { Description = "Only draw the charts, from the file that is there." };
+    var draw = new Option<bool>("--draw") { Description = "Only draw the charts, from the existing file." };
     var command = new Command("scaling", "Time per token and peak memory by length: "
         + "streams beside full attention, Backpropagate beside ordinary training.") { longest, training, patience, output, draw };
     command.SetAction(parsed =>
@@ -70,7 +70,7 @@ Command Scaling()
 
 Command Costs()
 {
-    var output = new Option<string?>("--output") { Description = "The file of results; bench/results/costs-DEVICE.csv if not given." };
+    var output = new Option<string?>("--output") { Description = "The results file; bench/results/costs-DEVICE.csv if not given." };
     var command = new Command("costs", "What each kernel of the layer costs: operations and bytes per token, time, and its share of the machine's peak.") { output };
     command.SetAction(parsed =>
     {
@@ -82,8 +82,8 @@ Command Costs()
 
 Command JobOfItsOwn()
 {
-    var workload = new Argument<Workload>("workload") { Description = "Which." };
-    var tokens = new Argument<long>("tokens") { Description = "Over how many tokens." };
+    var workload = new Argument<Workload>("workload") { Description = "The workload." };
+    var tokens = new Argument<long>("tokens") { Description = "The number of tokens." };
     var command = new Command(JobProcess.Command, "Runs one workload and prints the seconds it took and the peak of this process's resident memory, in bytes.") { workload, tokens };
     command.SetAction(parsed => JobProcess.Run(parsed.GetValue(workload), parsed.GetValue(tokens), DeviceOf(parsed.GetValue(device)!)));
     return command;
@@ -93,10 +93,10 @@ Command Memory()
 {
     var calls = new Option<MemoryCall[]>("--calls") { Description = "The calls to measure.", DefaultValueFactory = _ => Enum.GetValues<MemoryCall>(), AllowMultipleArgumentsPerToken = true };
     var widths = new Option<long[]>("--widths") { Description = "D of the models.", DefaultValueFactory = _ => [256, 64], AllowMultipleArgumentsPerToken = true };
-    var tokens = new Option<long>("--tokens") { Description = "Tokens that Prefill reads; the other calls a quarter of them.", DefaultValueFactory = _ => 4096 * Setting.Kilo };
+    var tokens = new Option<long>("--tokens") { Description = "Tokens that Prefill reads; the other calls read a quarter of them.", DefaultValueFactory = _ => 4096 * Setting.Kilo };
     var threads = new Option<int[]>("--threads") { Description = "Threads of libtorch.", DefaultValueFactory = _ => [2, 1], AllowMultipleArgumentsPerToken = true };
     var output = new Option<string?>("--output") { Description = "The folder of the file and the chart; bench/results if not given." };
-    var draw = new Option<bool>("--draw") { Description = "Only draw the chart, from the file that is there." };
+    var draw = new Option<bool>("--draw") { Description = "Only draw the chart, from the existing file." };
     var command = new Command("memory", "Resident memory by tokens read, each call in a fresh process, "
         + "for a plain model and one that leaves native memory behind.") { calls, widths, tokens, threads, output, draw };
     command.SetAction(parsed =>
@@ -124,11 +124,11 @@ Command Memory()
 
 Command MemoryJobOfItsOwn()
 {
-    var call = new Argument<MemoryCall>("call") { Description = "Which." };
+    var call = new Argument<MemoryCall>("call") { Description = "The call." };
     var width = new Argument<long>("width") { Description = "D." };
     var makesCrumbs = new Argument<bool>("crumbs") { Description = "Whether the model leaves native memory behind." };
-    var tokens = new Argument<long>("tokens") { Description = "How many." };
-    var threads = new Argument<int>("threads") { Description = "Of libtorch." };
+    var tokens = new Argument<long>("tokens") { Description = "The number of tokens." };
+    var threads = new Argument<int>("threads") { Description = "Threads of libtorch." };
     var command = new Command(MemoryJob.Command, "Runs one call and prints this process's resident memory as it goes.") { call, width, makesCrumbs, tokens, threads };
     command.SetAction(parsed => new MemoryJob(parsed.GetValue(call), parsed.GetValue(width), parsed.GetValue(makesCrumbs), parsed.GetValue(tokens), parsed.GetValue(threads)).Run());
     return command;

@@ -1,4 +1,4 @@
-// Lists a package made by eng/pack.sh and checks what is in it: dotnet run eng/package/CheckPackage.cs -- FILE.nupkg
+// Lists a package from eng/pack.sh and checks its contents: dotnet run eng/package/CheckPackage.cs -- FILE.nupkg
 #:property PublishAot=false
 using System.IO.Compression;
 using System.Reflection.Metadata;
@@ -7,11 +7,11 @@ using System.Xml.Linq;
 
 var package = args[0];
 var symbols = Path.ChangeExtension(package, ".snupkg");
-var faults = new List<string>();
-void Expect(bool condition, string fault)
+var problems = new List<string>();
+void Expect(bool condition, string problem)
 {
     if (!condition)
-        faults.Add(fault);
+        problems.Add(problem);
 }
 
 static string[] Files(ZipArchive archive) =>
@@ -39,7 +39,7 @@ List(symbols, debug, ["InfiniAttention.nuspec", .. frameworks.Select(framework =
 
 using var readme = new StreamReader(main.GetEntry("README.md")!.Open());
 foreach (Match link in Regex.Matches(readme.ReadToEnd(), @"\]\((?!https?://|#)[^)]*\)"))
-    Expect(false, $"the readme's link {link.Value} leads nowhere outside the repository");
+    Expect(false, $"the readme's link {link.Value} is broken outside the repository");
 
 using var nuspec = main.GetEntry("InfiniAttention.nuspec")!.Open();
 var metadata = XDocument.Load(nuspec).Root!.Elements().Single();
@@ -52,21 +52,21 @@ foreach (var name in required)
 Expect((string?)Element("repository")?.Attribute("type") == "git", "there is no git repository in the metadata");
 Expect(((string?)Element("repository")?.Attribute("commit"))?.Length == 40, "the repository has no commit");
 var groups = Element("dependencies")?.Elements().ToArray() ?? [];
-Expect(groups.Length == frameworks.Length, $"there are {groups.Length} groups of dependencies for {frameworks.Length} frameworks");
+Expect(groups.Length == frameworks.Length, $"there are {groups.Length} dependency groups for {frameworks.Length} frameworks");
 foreach (var group in groups)
     Expect(group.Elements().Select(dependency => (string?)dependency.Attribute("id")).SequenceEqual(["TorchSharp"]),
-        $"the dependencies of {(string?)group.Attribute("targetFramework")} are not TorchSharp alone");
+        $"the dependencies of {(string?)group.Attribute("targetFramework")} are not only TorchSharp");
 
-// Source Link needs the address of the repository, which a clone without a remote does not know.
+// Source Link needs the repository's URL, which a clone without a remote does not have.
 if (Element("repository")?.Attribute("url") is null)
-    Console.WriteLine("No remote is configured: the package names no repository address and has no Source Link.");
+    Console.WriteLine("No remote is configured: the package has no repository URL and no Source Link.");
 else
     foreach (var framework in frameworks)
         Expect(SourceLink($"lib/{framework}/InfiniAttention.pdb") is not null, $"the symbols of {framework} have no Source Link");
 
-foreach (var fault in faults)
-    Console.Error.WriteLine($"FAULT: {fault}");
-return faults.Count == 0 ? 0 : 1;
+foreach (var problem in problems)
+    Console.Error.WriteLine($"PROBLEM: {problem}");
+return problems.Count == 0 ? 0 : 1;
 
 string? SourceLink(string entry)
 {

@@ -1,4 +1,4 @@
-// What a user of the package writes first: a layer, and a stream through it in pieces.
+// A first program of a package user: a layer, and a stream through it in pieces.
 using InfiniAttention;
 using static TorchSharp.torch;
 

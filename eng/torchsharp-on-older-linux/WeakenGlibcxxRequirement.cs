@@ -13,7 +13,7 @@ namespace InfiniAttention.Build;
 /// <remarks>
 /// libLibTorchSharp.so of TorchSharp 0.107.0 requires the version GLIBCXX_3.4.32 for one symbol, _ZSt21ios_base_library_initv,
 /// which GCC 13's &lt;iostream&gt; leaves as a marker: no relocation refers to it and nothing calls it. Marked as weak, the
-/// requirement stays where it is fulfilled and is passed over where it is not.
+/// requirement is ignored if the system does not fulfil it.
 /// </remarks>
 public sealed class WeakenGlibcxxRequirement : ITask
 {
@@ -23,7 +23,7 @@ public sealed class WeakenGlibcxxRequirement : ITask
 
     public ITaskHost HostObject { get; set; }
 
-    /// <summary>The libraries; each that has the requirement is replaced by a new file, because an output may be a hard link into the package cache.</summary>
+    /// <summary>The libraries. Each one with the requirement is replaced by a new file, because an output may be a hard link into the package cache.</summary>
     [Required]
     public ITaskItem[] Files { get; set; }
 
@@ -45,8 +45,8 @@ public sealed class WeakenGlibcxxRequirement : ITask
         return true;
     }
 
-    /// <summary>Replaces the file by one with the requirement marked as weak. Returns whether there was anything to mark.</summary>
-    /// <exception cref="InvalidDataException">The file is an ELF file that ends too early.</exception>
+    /// <summary>Replaces the file by one with the requirement marked as weak. Returns whether it had the requirement.</summary>
+    /// <exception cref="InvalidDataException">The file is a truncated or damaged ELF file.</exception>
     public static bool Weaken(string path)
     {
         var bytes = File.ReadAllBytes(path);
@@ -63,8 +63,8 @@ public sealed class WeakenGlibcxxRequirement : ITask
         return true;
     }
 
-    /// <summary>Marks the requirement in the bytes of a 64-bit little-endian ELF file. Returns whether there was anything to mark.</summary>
-    /// <exception cref="InvalidDataException">The file is an ELF file that ends too early.</exception>
+    /// <summary>Marks the requirement as weak in the bytes of a 64-bit little-endian ELF file. Returns whether it had the requirement.</summary>
+    /// <exception cref="InvalidDataException">The file is a truncated or damaged ELF file.</exception>
     public static bool Weaken(byte[] elf)
     {
         const int VersionRequirements = 0x6ffffffe; // SHT_GNU_verneed

@@ -2,10 +2,10 @@ using System.Text;
 
 namespace LongContext;
 
-/// <summary>Files that a reader sees as they were or as they will be, never in part.</summary>
+/// <summary>Writes files so that a reader sees the old file or the new one, never a part.</summary>
 public static class AtomicFile
 {
-    /// <summary>Finds out, before the work whose result it is to hold, whether a file can be written; makes its folder.</summary>
+    /// <summary>Creates the folder of a file and checks that the file can be written. Called before the work, so that a bad path is refused early.</summary>
     public static void Check(string path)
     {
         if (Directory.Exists(path))

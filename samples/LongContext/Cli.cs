@@ -13,7 +13,7 @@ public static class Cli
 {
     public const int Success = 0, Failure = 1, Interrupted = 130;
 
-    /// <summary>The width of lines in a file or a pipe, which says none of its own.</summary>
+    /// <summary>The line width of output to a file or a pipe, which have no width.</summary>
     private const int LogWidth = 160;
 
     public static async Task<int> Run(string[] arguments)
@@ -25,7 +25,7 @@ public static class Cli
         var configuration = new InvocationConfiguration
         {
             EnableDefaultExceptionHandler = false,
-            ProcessTerminationTimeout = TimeSpan.FromMinutes(1), // after Ctrl-C, to end a window or a step and to write what there is
+            ProcessTerminationTimeout = TimeSpan.FromMinutes(1), // after Ctrl-C, to finish a window or a step and to write the results so far
         };
         if (Console.IsOutputRedirected)
         {

@@ -3,8 +3,8 @@ using System.Collections.Concurrent;
 namespace LongContext;
 
 /// <summary>
-/// Runs tasks on threads of its own that live as long as it does. libtorch and the C library keep memory for every thread that ever
-/// called them, so that work handed from thread to thread takes more and more of it.
+/// Runs tasks on a fixed set of threads that live as long as the scheduler. libtorch and the C library keep memory for every thread that ever
+/// called them, so work that moves from thread to thread uses more and more memory.
 /// </summary>
 public sealed class FixedThreads : TaskScheduler, IDisposable
 {

@@ -15,7 +15,7 @@ public sealed record InfiniTransformerOptions
     public MemoryUpdate Update { get; init; }
     public MemoryVariant Memory { get; init; } = MemoryVariant.Paper;
 
-    /// <summary>One row of gates (beta, one a head) for each layer; their number is the number of layers.</summary>
+    /// <summary>The initial gates (beta, one per head) of each layer; their number is the number of layers.</summary>
     public IReadOnlyList<IReadOnlyList<float>> InitialGates { get; init; } = [[-4, -4], [-2, 2]];
 
     public long Layers => InitialGates.Count;
@@ -23,7 +23,7 @@ public sealed record InfiniTransformerOptions
 
 /// <summary>
 /// A small decoder-only language model over bytes: embedding, pre-norm blocks of Infini-attention and MLP, head.
-/// Nothing in it knows of streams: read through a <see cref="SegmentStreamer"/> it has an unbounded context.
+/// It does not know about streams; read through a <see cref="SegmentStreamer"/> it has an unbounded context.
 /// B batch, T tokens, D model width.
 /// </summary>
 public sealed class InfiniTransformer : nn.Module<Tensor, Tensor>
@@ -94,7 +94,7 @@ public sealed class InfiniTransformer : nn.Module<Tensor, Tensor>
             return x.MoveToOuterDisposeScope();
         }
 
-        /// <summary>What adds to the residual stream starts smaller, by the square root of how often something is added.</summary>
+        /// <summary>Projections that add to the residual stream start smaller, by the square root of the number of additions.</summary>
         private void Initialize(long layers, IReadOnlyList<float> gates)
         {
             InitialProjections.Draw(layers, attention.named_parameters());
@@ -112,7 +112,7 @@ public sealed class InfiniTransformer : nn.Module<Tensor, Tensor>
 /// <summary>Root-mean-square normalisation with a learned scale: x / sqrt(mean(x^2) + 1e-6) * weight.</summary>
 public sealed class RootMeanSquareNorm : nn.Module<Tensor, Tensor>
 {
-    // Made once: an implicitly converted number is a native object that lives until a garbage collection.
+    // Created once: an implicitly converted number is a native object that lives until a garbage collection.
     private static readonly Scalar Epsilon = 1e-6;
 
     private readonly Parameter weight;

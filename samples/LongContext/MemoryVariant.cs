@@ -5,7 +5,7 @@ namespace LongContext;
 
 /// <summary>Which of the library's options a model's memory has.</summary>
 /// <param name="Norm">Whether queries, keys and what is read are normalised.</param>
-/// <param name="OwnProjections">Whether the memory has projections of its own.</param>
+/// <param name="OwnProjections">Whether the memory has its own projections.</param>
 /// <param name="LocalSegments">How many segments the local attention sees.</param>
 public sealed record MemoryVariant(bool Norm = false, bool OwnProjections = false, long LocalSegments = 1)
 {

@@ -3,7 +3,7 @@ using TorchSharp;
 namespace LongContext;
 
 /// <summary>
-/// Numbers that operators are called with, made once. <c>a + b</c> makes a scalar inside TorchSharp that nothing keeps alive: a garbage
+/// Numbers that operators are called with, created once. <c>a + b</c> creates a scalar inside TorchSharp that nothing keeps alive: a garbage
 /// collection on another thread can free it during the call.
 /// </summary>
 internal static class Numbers

@@ -3,7 +3,7 @@ using System.Globalization;
 
 namespace LongContext;
 
-/// <summary>The most memory this process held at once, since the last reset where the system can reset it (Linux), else since its start.</summary>
+/// <summary>The most memory this process held at once, since the last reset if the system can reset it (Linux), otherwise since its start.</summary>
 public static class PeakMemory
 {
     private const string ClearReferences = "/proc/self/clear_refs";

@@ -21,6 +21,6 @@ public static class TokenCount
             : (text, 1);
         return long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number is > 0 and < 1L << 40
             ? number * unit
-            : throw new InputException($"'{text}' is no number of tokens: write it like 4096, 32K or 1M.");
+            : throw new InputException($"'{text}' is not a number of tokens: write it like 4096, 32K or 1M.");
     }
 }

@@ -66,7 +66,7 @@ public static class WeightsFile
         return (model, Notes(header));
     }
 
-    /// <summary>Takes the weights of a file into a model that is there.</summary>
+    /// <summary>Loads the weights of a file into an existing model.</summary>
     public static void LoadInto(InfiniTransformer model, byte[] file, string name)
     {
         var (header, data) = Parse(file, name);
@@ -78,7 +78,7 @@ public static class WeightsFile
         var length = file.Length < 8 ? -1 : BinaryPrimitives.ReadInt64LittleEndian(file);
         if (length is < 2 or > LargestHeader || length > file.Length - 8)
         {
-            throw Foreign(path, "it is no safetensors file");
+            throw Foreign(path, "it is not a safetensors file");
         }
 
         var header = Read(path, () => JsonNode.Parse(file.AsSpan(8, (int)length))?.AsObject() ?? throw new JsonException("its header is empty"));
@@ -90,7 +90,7 @@ public static class WeightsFile
     private static Dictionary<string, string> Notes(JsonObject header) =>
         header["__metadata__"]?.AsObject().ToDictionary(entry => entry.Key, entry => entry.Value?.GetValue<string>() ?? "") ?? [];
 
-    /// <summary>Runs what reads a file of unknown origin, and says that it is foreign where it is not what it should be.</summary>
+    /// <summary>Runs code that reads a file of unknown origin, and throws an <see cref="InputException"/> if the file is malformed.</summary>
     private static T Read<T>(string path, Func<T> read)
     {
         try
@@ -120,7 +120,7 @@ public static class WeightsFile
             var offsets = entry["data_offsets"]?.AsArray().Select(offset => offset?.GetValue<int>() ?? -1).ToArray();
             if (offsets is not [>= 0 and var begin, var end] || end > data.Length || end - begin != weight.numel() * sizeof(float))
             {
-                throw Foreign(path, $"the data of '{name}' is not whole");
+                throw Foreign(path, $"the data of '{name}' is incomplete");
             }
 
             weight.copy_(tensor(MemoryMarshal.Cast<byte, float>(data.Span[begin..end]).ToArray(), shape));
@@ -166,7 +166,7 @@ public static class WeightsFile
             Heads = heads,
             SegmentLength = Number(notes["segment_length"]),
             Update = Enum.TryParse<MemoryUpdate>(notes["update"], out var update)
-                ? update : throw new FormatException($"'{notes["update"]}' is no update rule"),
+                ? update : throw new FormatException($"'{notes["update"]}' is not an update rule"),
             Memory = notes.TryGetValue("memory_norm", out var norm)
                 ? new(bool.Parse(norm), bool.Parse(notes["own_memory_projections"]), Number(notes["local_segments"]))
                 : MemoryVariant.Paper,
@@ -175,9 +175,9 @@ public static class WeightsFile
     }
 
     private static long Number(string text) => long.Parse(text, CultureInfo.InvariantCulture) is > 0 and < 1 << 20 and var number
-        ? number : throw new FormatException($"{text} is no size");
+        ? number : throw new FormatException($"{text} is not a size");
 
     private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
 
-    private static InputException Foreign(string path, string reason) => new($"'{path}' holds no weights of this model: {reason}.");
+    private static InputException Foreign(string path, string reason) => new($"'{path}' does not hold weights of this model: {reason}.");
 }

@@ -5,8 +5,8 @@ using Xunit.Abstractions;
 namespace InfiniAttention.Tests;
 
 /// <summary>
-/// Folders of the library use each other in one direction: those of docs/contributing.md. Namespaces do not show it, since there is one,
-/// and a partial class may stand in two folders; so files are read, and the types that each names.
+/// Folders of the library depend on each other in one direction, as docs/contributing.md shows. There is only one namespace,
+/// and a partial class may span two folders, so the tests read the source files and the type names in them.
 /// </summary>
 public partial class FolderTests(ITestOutputHelper output)
 {
@@ -22,11 +22,11 @@ public partial class FolderTests(ITestOutputHelper output)
     };
 
     [Fact]
-    public void No_folder_uses_one_that_comes_after_it()
+    public void Folders_use_only_the_folders_they_may()
     {
         var files = Files();
         Assert.Equal(Allowed.Keys.Order(), files.Select(file => file.Folder).Distinct().Order());
-        var faults = new List<string>();
+        var violations = new List<string>();
         var used = new SortedSet<string>();
         var folders = files.SelectMany(file => file.Declares.Select(type => (type, file.Folder))).GroupBy(pair => pair.type)
             .ToDictionary(group => group.Key, group => group.Select(pair => pair.Folder).ToHashSet());
@@ -39,25 +39,25 @@ public partial class FolderTests(ITestOutputHelper output)
                     used.Add($"{file.Folder} -> {home}");
                     if (!folders[name].Any(folder => Allowed[file.Folder].Contains(folder)))
                     {
-                        faults.Add($"{file.Path} names {name} of {home}");
+                        violations.Add($"{file.Path} uses {name} of {home}");
                     }
                 }
             }
         }
 
         output.WriteLine(string.Join("\n", used));
-        Assert.True(faults.Count == 0, string.Join("\n", faults));
+        Assert.True(violations.Count == 0, string.Join("\n", violations));
     }
 
     [Fact]
-    public void The_page_draws_the_same_graph()
+    public void The_page_lists_the_same_dependencies()
     {
         string page = Repository.Read("docs/contributing.md");
         Assert.All(Allowed, folder => Assert.Contains($"| `{folder.Key}/` | {(folder.Value.Length == 0 ? "nothing" : string.Join(", ", folder.Value))} |", page, StringComparison.Ordinal));
     }
 
     [Fact]
-    public void No_line_is_longer_than_a_screen()
+    public void No_line_is_longer_than_200_characters()
     {
         const int Longest = 200;
         var lines = new[] { "src", "tests", "bench", "samples", "eng" }
@@ -69,7 +69,7 @@ public partial class FolderTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public void No_file_is_longer_than_a_reader_likes()
+    public void No_source_file_is_longer_than_320_lines()
     {
         var lines = Files().Select(file => (file.Path, Count: File.ReadLines(Path.Combine(Repository.Root, file.Path)).Count())).Where(file => file.Count > 320);
         Assert.Empty(lines);

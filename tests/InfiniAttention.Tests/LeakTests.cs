@@ -40,13 +40,13 @@ public class LeakTests
             WriteWeights = true,
         },
         ["several blocks"] = new LayerCase { Length = 22, BlockSegments = 1, Rotary = RotaryPairing.Halves },
-        ["what is not the paper's"] = new LayerCase { Length = 22, Rotary = RotaryPairing.Halves, Norm = true, OwnMemoryProjections = true, LocalSegments = 2 },
-        ["what is not the paper's, packed"] = new LayerCase { Length = 22, Norm = true, LocalSegments = 2, Padding = true, Documents = true },
+        ["options beyond the paper"] = new LayerCase { Length = 22, Rotary = RotaryPairing.Halves, Norm = true, OwnMemoryProjections = true, LocalSegments = 2 },
+        ["options beyond the paper, packed"] = new LayerCase { Length = 22, Norm = true, LocalSegments = 2, Padding = true, Documents = true },
     };
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Forward_leaves_its_output_only(string name, bool gradients)
+    public void Forward_leaves_only_its_output(string name, bool gradients)
     {
         using var scope = NewDisposeScope();
         (InfiniAttentionModule layer, Tensor x, TokenInfo? info) = Warm(Named[name]);
@@ -59,7 +59,7 @@ public class LeakTests
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void A_state_takes_all_of_its_tensors_with_it(string name, bool gradients)
+    public void Disposing_of_a_state_disposes_of_all_its_tensors(string name, bool gradients)
     {
         using var scope = NewDisposeScope();
         (InfiniAttentionModule layer, Tensor x, TokenInfo? info) = Warm(Named[name]);
@@ -98,7 +98,7 @@ public class LeakTests
     [Theory]
     [InlineData("everything", false, ScalarType.Float64)]
     [InlineData("everything", true, ScalarType.Float64)]
-    [InlineData("what is not the paper's", true, ScalarType.Float64)]
+    [InlineData("options beyond the paper", true, ScalarType.Float64)]
     [InlineData("several blocks", false, ScalarType.Float64)]
     [InlineData("several blocks", true, ScalarType.Float64)]
     [InlineData("several blocks", true, ScalarType.BFloat16)]
@@ -110,7 +110,7 @@ public class LeakTests
             (InfiniAttentionModule layer, Tensor x, TokenInfo? info) = Warm(Named[name]);
             layer.to(type);
             x = x.detach().to(type);
-            layer.forward(x, info).Dispose(); // a table of its rotary embedding for each type
+            layer.forward(x, info).Dispose(); // one rotary table per type
             (Tensor y, MemoryState state) = layer.ForwardFrom(null, x, info);
             using var mode = set_grad_enabled(gradients);
             layer.named_parameters().Single(p => p.name == projection).parameter.Dispose();
@@ -120,7 +120,7 @@ public class LeakTests
         }
     }
 
-    /// <summary>A layer that has run once: its first call makes the table of its rotary embedding, which it keeps.</summary>
+    /// <summary>A layer that has run once: its first call creates the rotary table, which it keeps.</summary>
     private static (InfiniAttentionModule Layer, Tensor Input, TokenInfo? Info) Warm(LayerCase one)
     {
         (InfiniAttentionModule layer, Tensor x, TokenInfo? info) = (one.Layer(), one.Input(), one.Info());

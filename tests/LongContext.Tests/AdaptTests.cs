@@ -9,7 +9,7 @@ public sealed class AdaptTests
     private static readonly AdaptSettings Settings = new() { PlainSteps = 12, ContinuedSteps = 6, BatchTokens = 512 };
 
     [Fact]
-    public void Every_question_asks_for_a_pair_that_stands_before_it()
+    public void Every_question_asks_for_a_pair_that_was_written_before_it()
     {
         var task = new RecallTask(3);
         for (var draw = 0; draw < 50; draw++)
@@ -25,7 +25,7 @@ public sealed class AdaptTests
                     Assert.NotEmpty(answers);
                     foreach (var t in answers)
                     {
-                        // "? key value", after "key value" without the question mark
+                        // the question "? key value" follows "key value" without a question mark
                         var written = Enumerable.Range(0, t - 2).Where(s => tokens[s] == tokens[t - 1] && tokens[s + 1] == tokens[t] && (s == 0 || tokens[s - 1] != tokens[t - 2]));
                         Assert.Single(written);
                     }
@@ -50,7 +50,7 @@ public sealed class AdaptTests
     }
 
     [Fact]
-    public void A_stretch_of_rows_is_what_stands_there_in_the_whole()
+    public void A_range_of_a_batch_equals_that_range_of_the_whole_batch()
     {
         var batch = new RecallTask(5).Apart(3, 512, 64, 100);
 
@@ -62,7 +62,7 @@ public sealed class AdaptTests
     }
 
     [Fact]
-    public void A_cancelled_reading_ends_without_a_result()
+    public void A_cancelled_evaluation_ends_without_a_result()
     {
         using var scope = NewDisposeScope();
         using var cancellation = new CancellationTokenSource();
@@ -86,7 +86,7 @@ public sealed class AdaptTests
     [Theory]
     [InlineData(MemoryUpdate.Linear)]
     [InlineData(MemoryUpdate.Delta)]
-    public void A_converted_decoder_is_unchanged_in_its_window_and_another_beyond(MemoryUpdate rule)
+    public void A_converted_decoder_is_unchanged_within_its_window_and_differs_beyond(MemoryUpdate rule)
     {
         using var scope = NewDisposeScope();
         manual_seed(2);
@@ -153,7 +153,7 @@ public sealed class AdaptTests
     {
         if (OperatingSystem.IsWindows())
         {
-            return; // there is no signal to send to another process
+            return; // signals cannot be sent to another process there
         }
 
         var (code, output) = await CliTests.RunAndInterrupt("layer 2 converted", "adapt", "--plain-steps", "2", "--steps", "1000000", "--longest", "256");

@@ -14,7 +14,7 @@ public sealed class CliTests : IDisposable
     [InlineData("There is no update rule 'cosine': it is linear, delta or both.", "--rule", "cosine")]
     [InlineData("There is no weights file", "--weights", "nowhere.safetensors")]
     [InlineData("A length of 100 tokens is too short", "--lengths", "100")]
-    [InlineData("'abc' is no number of tokens", "--lengths", "abc")]
+    [InlineData("'abc' is not a number of tokens", "--lengths", "abc")]
     [InlineData("There is no position 'left'", "--positions", "left")]
     [InlineData("--trials must be at least 1.", "--trials", "0")]
     [InlineData("There is no haystack file", "--haystack", "nowhere.txt")]
@@ -29,7 +29,7 @@ public sealed class CliTests : IDisposable
     }
 
     [Fact]
-    public async Task Cuda_is_refused_where_there_is_none()
+    public async Task Cuda_is_refused_on_a_machine_without_it()
     {
         if (TorchSharp.torch.cuda.is_available())
         {
@@ -85,7 +85,7 @@ public sealed class CliTests : IDisposable
     {
         if (OperatingSystem.IsWindows())
         {
-            return; // there is no signal to send to another process
+            return; // signals cannot be sent to another process there
         }
 
         Save(MemoryUpdate.Linear);
@@ -120,7 +120,7 @@ public sealed class CliTests : IDisposable
     [InlineData("--haystack")]
     public async Task A_file_that_cannot_be_read_ends_with_one_sentence(string option)
     {
-        const string Unreadable = "/proc/self/mem"; // even for root: its first page is no memory
+        const string Unreadable = "/proc/self/mem"; // unreadable even for root: its first page is not mapped
         if (!File.Exists(Unreadable))
         {
             return;
@@ -147,7 +147,7 @@ public sealed class CliTests : IDisposable
     {
         if (OperatingSystem.IsWindows())
         {
-            return; // there is no signal to send to another process
+            return; // signals cannot be sent to another process there
         }
 
         var weights = folder.File("passkey-linear.safetensors");
@@ -168,7 +168,7 @@ public sealed class CliTests : IDisposable
         WeightsFile.Save(folder.File(rule.ToString()), model);
     }
 
-    /// <summary>Runs the program in a process of its own, and presses Ctrl-C a while after a text was printed.</summary>
+    /// <summary>Runs the program in a process of its own and sends it Ctrl-C some time after it printed a text.</summary>
     internal static async Task<(int Code, string Output)> RunAndInterrupt(string text, params string[] arguments)
     {
         // Tests that run in the background ignore Ctrl-C, and so would a process that they start.

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace LongContext.Tests;
 
-/// <summary>The attention of each system that is compared, against its paper written out token by token.</summary>
+/// <summary>The attention of each compared system, against its paper's definition computed token by token.</summary>
 public sealed class ContextAttentionTests
 {
     private const int N = 4, Heads = 2, Width = 6, Tokens = 14 * N;
@@ -27,7 +27,7 @@ public sealed class ContextAttentionTests
         var tokens = Tokens3(3, N);
         Close(local.call(tokens), model.call(tokens), 1e-5);
 
-        // And in a second document after Forget.
+        // The same holds for a second document after Forget.
         model.call(tokens);
         model.Forget();
         local.Forget();
@@ -52,7 +52,7 @@ public sealed class ContextAttentionTests
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public void TransformerXL_and_Memorizing_Transformers_are_what_their_papers_say(bool memorizes)
+    public void TransformerXL_and_Memorizing_Transformers_compute_what_their_papers_define(bool memorizes)
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -93,7 +93,7 @@ public sealed class ContextAttentionTests
     }
 
     [Fact]
-    public void What_each_holds_is_counted_as_the_papers_count_it()
+    public void The_numbers_held_are_counted_as_in_the_papers()
     {
         DecoderOptions paper = new() { Vocabulary = 8, Width = 1024, Layers = 1, Heads = 8, HeadWidth = 128, SegmentLength = 2048 };
         using var xl = new TransformerXLContext(paper);
@@ -240,6 +240,6 @@ public sealed class ContextAttentionTests
     private static void Close(Tensor expected, Tensor actual, double tolerance)
     {
         var difference = (expected - actual).abs().max().item<float>();
-        Assert.True(difference <= tolerance, $"differs by {difference} where {tolerance} is allowed");
+        Assert.True(difference <= tolerance, $"differs by {difference}, more than the allowed {tolerance}");
     }
 }

@@ -28,7 +28,7 @@ public class CurriculumTests
     }
 
     [Fact]
-    public void A_last_stage_that_is_not_passed_ends_all_the_same()
+    public void The_last_stage_ends_even_if_it_is_not_passed()
     {
         var standing = new Curriculum.Standing(Step: 2000, Stage: Curriculum.Stages.Count - 1);
         while (standing.DecayFrom is null)

@@ -26,7 +26,7 @@ public class EvaluatorTests
     }
 
     [Fact]
-    public void Both_rules_are_asked_the_same()
+    public void Both_rules_get_the_same_prompts()
     {
         var evaluator = Untrained(Settings);
 
@@ -68,7 +68,7 @@ public class EvaluatorTests
     }
 
     [Fact]
-    public void A_cancelled_run_keeps_what_is_complete()
+    public void A_cancelled_run_keeps_the_complete_trials()
     {
         using var cancellation = new CancellationTokenSource();
         var evaluator = Untrained(Settings with { Lengths = [512, 1 << 20] });

@@ -28,7 +28,7 @@ public class FixedThreadsTests
     }
 
     [Fact]
-    public void What_fails_there_fails_here()
+    public void An_exception_on_a_worker_thread_reaches_the_caller()
     {
         using var threads = new FixedThreads(1);
         var parallel = new ParallelOptions { TaskScheduler = threads };

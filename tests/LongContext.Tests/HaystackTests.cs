@@ -28,7 +28,7 @@ public class HaystackTests
     }
 
     [Fact]
-    public void A_text_without_white_space_has_a_word_anywhere()
+    public void In_a_text_without_white_space_a_word_starts_anywhere()
     {
         Assert.Equal(1000, new Haystack("letters", "abc"u8).WordStart(1000));
     }

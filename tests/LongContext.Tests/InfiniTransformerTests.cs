@@ -8,7 +8,7 @@ public class InfiniTransformerTests
     [Theory]
     [InlineData(MemoryUpdate.Linear)]
     [InlineData(MemoryUpdate.Delta)]
-    public void Read_as_a_stream_the_model_says_what_it_says_at_once(MemoryUpdate update)
+    public void Streamed_logits_equal_those_of_one_call(MemoryUpdate update)
     {
         using var scope = NewDisposeScope();
         using var _ = no_grad();
@@ -23,7 +23,7 @@ public class InfiniTransformerTests
     }
 
     [Fact]
-    public void The_memory_carries_what_a_segment_cannot()
+    public void Tokens_of_later_segments_depend_on_the_first_segment()
     {
         using var scope = NewDisposeScope();
         using var _ = no_grad();
@@ -47,7 +47,7 @@ public class InfiniTransformerTests
     }
 
     [Fact]
-    public void The_model_has_the_weights_it_should_have()
+    public void The_model_has_the_expected_number_and_names_of_weights()
     {
         using var model = new InfiniTransformer(new InfiniTransformerOptions());
 

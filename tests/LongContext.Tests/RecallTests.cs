@@ -27,7 +27,7 @@ public sealed class RecallTests : IDisposable
             Assert.Equal(facts.Select(i => chronicle.Tokens[i - 1]).Distinct().Count(), facts.Select(i => chronicle.Facts[i]).Distinct().Count());
             Assert.InRange(facts.Count / 5000.0, 0.15, 0.35);
 
-            // Scenes: a name is mostly told again soon, and now and then after a long while.
+            // Scenes: most names are told again soon, and some only after a long while.
             var distances = facts.Select(i => i - chronicle.LastTold()[i]).ToList();
             Assert.InRange(distances.Count(distance => distance < 60) / (double)facts.Count, 0.5, 0.99);
             if (people == 16)
@@ -41,7 +41,7 @@ public sealed class RecallTests : IDisposable
     }
 
     [Fact]
-    public void Where_a_fact_was_last_told_is_the_place_before()
+    public void LastTold_is_the_last_place_where_a_fact_was_told_before()
     {
         var chronicle = new Chronicle(5, 2000);
         var last = chronicle.LastTold();
@@ -141,7 +141,7 @@ public sealed class RecallTests : IDisposable
 
     [Theory]
     [InlineData("There is no system 'gpt'", "--systems", "gpt")]
-    [InlineData("'many' is no number of tokens", "--tokens", "many")]
+    [InlineData("'many' is not a number of tokens", "--tokens", "many")]
     [InlineData("--workers must be at least 1.", "--workers", "0")]
     public async Task Bad_input_ends_with_one_sentence(string message, params string[] arguments)
     {

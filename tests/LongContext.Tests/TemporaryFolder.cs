@@ -1,6 +1,6 @@
 namespace LongContext.Tests;
 
-/// <summary>A folder that is gone when the test is.</summary>
+/// <summary>A folder that is deleted when the test ends.</summary>
 public sealed class TemporaryFolder : IDisposable
 {
     private readonly DirectoryInfo folder = Directory.CreateTempSubdirectory("long-context-");

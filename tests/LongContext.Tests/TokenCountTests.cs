@@ -23,6 +23,6 @@ public class TokenCountTests
     [InlineData("1.5M")]
     [InlineData("32G")]
     [InlineData("9999999999999M")]
-    public void What_is_no_count_is_refused(string text) =>
-        Assert.Contains("is no number of tokens", Assert.Throws<InputException>(() => TokenCount.Parse(text)).Message);
+    public void Text_that_is_not_a_count_is_refused(string text) =>
+        Assert.Contains("is not a number of tokens", Assert.Throws<InputException>(() => TokenCount.Parse(text)).Message);
 }

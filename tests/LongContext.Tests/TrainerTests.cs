@@ -53,21 +53,21 @@ public sealed class TrainerTests : IDisposable
             }
         }, cancellation.Token);
 
-        Assert.True(losses[^1] < 0.93 * losses[0], $"{losses[0]} fell to {losses[^1]} only");
+        Assert.True(losses[^1] < 0.93 * losses[0], $"the loss fell only from {losses[0]} to {losses[^1]}");
     }
 
     [Fact]
-    public void A_checkpoint_of_another_training_is_refused()
+    public void A_checkpoint_of_another_training_run_is_refused()
     {
         using var trainer = new Trainer(new TrainingSettings { Seed = 1 });
         trainer.SaveCheckpoint(folder.File("checkpoint"), 0);
 
         using var other = new Trainer(new TrainingSettings { Seed = 2 });
 
-        Assert.Contains("is of another training", Assert.Throws<InputException>(() => other.Resume(folder.File("checkpoint"))).Message);
+        Assert.Contains("belongs to another run", Assert.Throws<InputException>(() => other.Resume(folder.File("checkpoint"))).Message);
         Assert.Contains("There is no checkpoint", Assert.Throws<InputException>(() => other.Resume(folder.File("none"))).Message);
         File.WriteAllText(folder.File("letter"), "hello");
-        Assert.Contains("is no checkpoint", Assert.Throws<InputException>(() => other.Resume(folder.File("letter"))).Message);
+        Assert.Contains("is not a checkpoint", Assert.Throws<InputException>(() => other.Resume(folder.File("letter"))).Message);
     }
 
     private static double Run(Trainer trainer, int steps)

@@ -12,7 +12,7 @@ public class TrainingSamplesTests
 
     [Theory]
     [MemberData(nameof(AllStages))]
-    public void Rows_hold_a_prompt_and_its_answer_and_fit_in_the_stage(int stage)
+    public void Rows_hold_a_prompt_and_its_answer_and_fit_the_stage(int stage)
     {
         var settings = Curriculum.Stages[stage].Samples;
         for (var seed = 0; seed < 20; seed++)
@@ -49,7 +49,7 @@ public class TrainingSamplesTests
     }
 
     [Fact]
-    public void Only_segments_without_the_key_are_weighted_and_all_of_them_alike()
+    public void Only_segments_without_the_key_are_weighted_and_all_of_them_equally()
     {
         var weighted = 0;
         for (var seed = 0; seed < 50; seed++)
@@ -81,7 +81,7 @@ public class TrainingSamplesTests
     }
 
     [Fact]
-    public void The_same_source_draws_the_same_batch_and_another_another()
+    public void The_same_seed_draws_the_same_batch_and_another_seed_another_batch()
     {
         var samples = new TrainingSamples(Segment, 4096, []);
 
@@ -103,7 +103,7 @@ public class TrainingSamplesTests
     }
 
     [Fact]
-    public void Given_books_are_used()
+    public void Half_of_the_samples_use_the_given_books()
     {
         var samples = new TrainingSamples(Segment, 4096, [new Haystack("book", "zyzzyva "u8)]);
         var settings = Everything with { PeriodicShare = 0 };

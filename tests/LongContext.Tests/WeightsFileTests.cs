@@ -37,7 +37,7 @@ public sealed class WeightsFileTests : IDisposable
 
     [Theory]
     [InlineData("")]
-    [InlineData("hello, I am a letter and no model at all")]
+    [InlineData("hello, I am a letter and not a model")]
     [InlineData("\u0002\0\0\0\0\0\0\0{}")]
     [InlineData("\u0004\0\0\0\0\0\0\0nope")]
     [InlineData("\u0019\0\0\0\0\0\0\0{\"__metadata__\":{\"a\":\"b\"}}")]
@@ -45,7 +45,7 @@ public sealed class WeightsFileTests : IDisposable
     {
         File.WriteAllBytes(Path, Encoding.Latin1.GetBytes(content));
 
-        Assert.Contains("holds no weights of this model", Assert.Throws<InputException>(() => WeightsFile.Load(Path)).Message);
+        Assert.Contains("does not hold weights of this model", Assert.Throws<InputException>(() => WeightsFile.Load(Path)).Message);
     }
 
     [Fact]
@@ -79,6 +79,6 @@ public sealed class WeightsFileTests : IDisposable
         Assert.Contains(text, content);
         File.WriteAllBytes(Path, Encoding.Latin1.GetBytes(content.Replace(text, other, StringComparison.Ordinal)));
 
-        Assert.Contains("holds no weights of this model", Assert.Throws<InputException>(() => WeightsFile.Load(Path)).Message);
+        Assert.Contains("does not hold weights of this model", Assert.Throws<InputException>(() => WeightsFile.Load(Path)).Message);
     }
 }

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Benchmarks;
 
-/// <summary>A plain attention layer that decodes one token at a time over a cache of the last N keys and values, made once.</summary>
+/// <summary>A plain attention layer that decodes one token at a time over a preallocated cache of the last N keys and values.</summary>
 internal sealed class CachedAttention : IDisposable
 {
     private readonly LayerWeights weights;
@@ -12,7 +12,7 @@ internal sealed class CachedAttention : IDisposable
 
     /// <param name="weights">The layer's weights.</param>
     /// <param name="batch">B</param>
-    /// <param name="isFull">Whether the cache holds N tokens from the start; otherwise it fills up, and begins anew when it is full.</param>
+    /// <param name="isFull">Whether the cache holds N tokens from the start; otherwise it fills up, and starts over when it is full.</param>
     public CachedAttention(LayerWeights weights, long batch, bool isFull)
     {
         this.weights = weights;

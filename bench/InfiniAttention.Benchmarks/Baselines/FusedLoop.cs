@@ -3,8 +3,8 @@ using static TorchSharp.torch;
 namespace InfiniAttention.Benchmarks;
 
 /// <summary>
-/// The loop as one writes it who cares for speed: one segment at a time with the state carried, fused attention, no copy of
-/// the heads, in place whatever autograd allows, and the input split once, so that its gradient is put together once.
+/// A hand-optimised loop: one segment at a time with the state carried over, fused attention, no copies of the heads, in-place
+/// operations where autograd allows them, and the input split once, so that its gradient is assembled once.
 /// </summary>
 internal sealed class FusedLoop(LayerWeights weights)
 {

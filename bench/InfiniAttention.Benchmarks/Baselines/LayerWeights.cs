@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Benchmarks;
 
-/// <summary>A layer's weights and shape, so that every baseline computes with the very tensors of the layer it is compared with.</summary>
+/// <summary>A layer's weights and shape, so that every baseline uses the same tensors as the layer that it is compared with.</summary>
 /// <remarks>B batch, T tokens, D model width, H heads, K head width, N segment length.</remarks>
 internal sealed class LayerWeights
 {

@@ -4,7 +4,7 @@ namespace InfiniAttention.Benchmarks;
 
 /// <summary>
 /// The kernels that no implementation can do without, forward and backward: four projections, local attention and the two products of the
-/// memory, with nothing element-wise between them. Each is a graph of its own whose gradient is given.
+/// memory, with nothing element-wise between them. Each has its own graph and a fixed output gradient.
 /// </summary>
 /// <remarks>H heads, N segment length, K width of a head; keys and values as wide, as many key/value heads as query heads.</remarks>
 internal sealed class TrainingKernels
@@ -12,9 +12,9 @@ internal sealed class TrainingKernels
     private readonly List<(Func<Tensor> Forward, Tensor Gradient)> parts = [];
     private readonly long blocks;
 
-    /// <param name="weights">Those of the layer.</param>
+    /// <param name="weights">The layer's weights.</param>
     /// <param name="x">(B, T, D), T a multiple of the block.</param>
-    /// <param name="blockTokens">Tokens of a row that go at once, a multiple of N.</param>
+    /// <param name="blockTokens">Tokens of a row in each block, a multiple of N.</param>
     public TrainingKernels(LayerWeights weights, Tensor x, long blockTokens)
     {
         blocks = x.size(1) / blockTokens;

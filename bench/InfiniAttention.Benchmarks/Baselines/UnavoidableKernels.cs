@@ -3,8 +3,8 @@ using static TorchSharp.torch;
 namespace InfiniAttention.Benchmarks;
 
 /// <summary>
-/// What no implementation can do without, and nothing else: for each block of tokens four projections, local attention over
-/// its segments, and two memory products, sigma(K)^T V and sigma(Q) M, each on tensors that already lie as it wants them.
+/// Only the kernels that no implementation can do without: for each block of tokens four projections, local attention over
+/// its segments, and two memory products, sigma(K)^T V and sigma(Q) M, each on tensors that already have the layout it needs.
 /// </summary>
 internal sealed class UnavoidableKernels
 {
@@ -17,7 +17,7 @@ internal sealed class UnavoidableKernels
 
     /// <param name="weights">The layer's weights.</param>
     /// <param name="x">(B, T, D), T a multiple of the block.</param>
-    /// <param name="blockTokens">Tokens of a row that go at once, a multiple of N.</param>
+    /// <param name="blockTokens">Tokens of a row in each block, a multiple of N.</param>
     public UnavoidableKernels(LayerWeights weights, Tensor x, long blockTokens)
     {
         if (x.shape[1] % blockTokens != 0 || blockTokens % weights.SegmentLength != 0)

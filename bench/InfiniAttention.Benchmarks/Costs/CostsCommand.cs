@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Benchmarks;
 
-/// <summary>What each kernel of the layer costs, from the counts to the measured share of the machine's peak.</summary>
+/// <summary>Measures what each kernel of the layer costs: operations and bytes by count, time, and its share of the machine's peak.</summary>
 internal static class CostsCommand
 {
     private const long Tokens = 32 * Setting.Kilo;
@@ -45,7 +45,7 @@ internal static class CostsCommand
         var kernels = new UnavoidableKernels(new(layer), x, BlockSize.Segments(layer.Options, x) * shape.SegmentLength);
         var name = $"D {shape.Width}, H {shape.Heads}, N {shape.SegmentLength}";
 
-        // All in turn, so that a disturbance falls on every one of them.
+        // All take turns, so that a disturbance affects each of them.
         Action[] works = [.. kernels.Parts.Select(part => (Action)(() => kernels.Run([part]))), kernels.Run, () => layer.call(x)];
         var seconds = works.Select(_ => new double[Rounds]).ToArray();
         foreach (var work in works)
@@ -84,7 +84,7 @@ internal static class CostsCommand
         return 2.0 * Size * Size * Size / Fastest(clock, () => a.mm(b));
     }
 
-    /// <summary>Bytes per second read and written by a copy of more than a processor's own cache holds.</summary>
+    /// <summary>Bytes per second read and written by a copy that is larger than the processor's caches.</summary>
     private static double PeakBytes(Stopclock clock, Device device)
     {
         using Tensor from = ones([16 * Setting.Kilo * Setting.Kilo], device: device), to = zeros_like(from);

@@ -1,6 +1,6 @@
 namespace InfiniAttention.Benchmarks;
 
-/// <summary>What was measured of one thing, or of two things in turn.</summary>
+/// <summary>The measurements of one thing.</summary>
 internal sealed record Series(string Name, double[] Values)
 {
     public double Median => Quantile(Values, 0.5);
@@ -28,7 +28,7 @@ internal sealed record Comparison(Series Numerator, Series Denominator, string U
 
     public int Rounds => ratios.Length;
 
-    /// <summary>The same with values per something, such as tokens.</summary>
+    /// <summary>The same comparison with values per unit of work, such as per token.</summary>
     public Comparison Per(double numerator, double denominator, string unit) => new(
         Numerator with { Values = [.. Numerator.Values.Select(value => value / numerator)] },
         Denominator with { Values = [.. Denominator.Values.Select(value => value / denominator)] },

@@ -27,7 +27,7 @@ internal static class CsvFile
         }
     }
 
-    /// <summary>What <see cref="Write"/> wrote: the lines of provenance, and each row as <paramref name="read"/> takes it.</summary>
+    /// <summary>Reads a file that <see cref="Write"/> wrote: its lines of provenance, and each row as <paramref name="read"/> converts it.</summary>
     public static (string[] Provenance, List<T> Rows) Read<T>(string path, Func<CsvReader, T> read)
     {
         var lines = File.ReadAllLines(path);
@@ -43,7 +43,7 @@ internal static class CsvFile
         return ([.. lines.TakeWhile(line => line.StartsWith('#')).Select(line => line[2..])], rows);
     }
 
-    /// <summary>Makes the folder of a file, before the work whose result the file is to hold.</summary>
+    /// <summary>Creates the folder of a file. Called before the work, so that a path that cannot be used is refused early.</summary>
     public static void MakeFolder(string path)
     {
         if (Directory.Exists(path))

@@ -4,16 +4,16 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Benchmarks;
 
-/// <summary>What a process of its own can be asked to do.</summary>
+/// <summary>What a separate process can be asked to do.</summary>
 internal enum Workload
 {
     /// <summary>A layer reads the tokens as a stream.</summary>
     Stream,
 
-    /// <summary>The same of a layer with <see cref="InfiniAttentionOptions.MemoryNorm"/>.</summary>
+    /// <summary>The same with a layer that has <see cref="InfiniAttentionOptions.MemoryNorm"/>.</summary>
     StreamWithNorm,
 
-    /// <summary>A plain attention layer reads the tokens at once.</summary>
+    /// <summary>A plain attention layer reads the tokens in one call.</summary>
     FullAttention,
 
     /// <summary>A model's exact gradient over the tokens, window by window.</summary>
@@ -23,18 +23,18 @@ internal enum Workload
     OrdinaryTraining,
 }
 
-/// <summary>What a job took: the time after a short run of the same kind, and the peak resident memory of its process, which did nothing else.</summary>
+/// <summary>What a job took: its time after a short warm-up, and the peak resident memory of its process, which did nothing else.</summary>
 internal readonly record struct JobResult(double Seconds, double PeakBytes);
 
-/// <summary>Runs a job in a process of its own: a peak of memory cannot be taken back, so each job needs one.</summary>
+/// <summary>Runs each job in a process of its own, because the peak memory of a process cannot be reset.</summary>
 internal static class JobProcess
 {
-    /// <summary>The command by which this program runs one job and prints what it took.</summary>
+    /// <summary>The command that runs one job and prints what it took.</summary>
     public const string Command = "job";
 
     private const long WarmUpTokens = 4 * Setting.Kilo;
 
-    /// <summary>After so many a process has all the memory that a stream of any length takes; before, its heap still finds its size.</summary>
+    /// <summary>After this many tokens a process holds all the memory that a stream of any length needs; until then its heap still grows.</summary>
     private const long StreamWarmUpTokens = 64 * Setting.Kilo;
 
     /// <summary>Runs the job in a process of its own.</summary>
@@ -63,7 +63,7 @@ internal static class JobProcess
         return Process.Start(start)!;
     }
 
-    /// <summary>A user's process: nothing in its environment speaks to the C library's heap, to .NET or to libtorch's threads.</summary>
+    /// <summary>Removes the settings of the C library's heap, of .NET and of libtorch's threads from the environment, as in a user's process.</summary>
     private static void ClearSettings(ProcessStartInfo start)
     {
         foreach (var name in start.Environment.Keys.Where(name =>
@@ -74,7 +74,7 @@ internal static class JobProcess
         }
     }
 
-    /// <summary>In the process of its own: the job, then what it took.</summary>
+    /// <summary>Runs the job in this process and prints what it took.</summary>
     public static int Run(Workload workload, long tokens, Device device)
     {
         manual_seed(0);

@@ -4,13 +4,13 @@ using TorchSharp;
 
 namespace InfiniAttention.Benchmarks;
 
-/// <summary>What a result must say beside its numbers: where, on what and of which commit it was measured.</summary>
+/// <summary>What a result must state besides its numbers: the machine, the software and the commit that were measured.</summary>
 internal static partial class Machine
 {
     /// <summary>Processor, cores and threads in use.</summary>
     public static string Description => $"{Processor}, {Environment.ProcessorCount} cores, {torch.get_num_threads()} threads, {RuntimeInformation.OSDescription}";
 
-    /// <summary>The version of libtorch that TorchSharp was made for, and which its packages bring.</summary>
+    /// <summary>The version of libtorch that TorchSharp was built for and that its packages contain.</summary>
     public static string LibTorch => torch.__version__;
 
     /// <summary>The version of TorchSharp.</summary>
@@ -25,7 +25,7 @@ internal static partial class Machine
     public static string Commit =>
         typeof(Machine).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+') is [_, var commit, ..] ? commit[..10] : "unknown";
 
-    /// <summary>The lines that head every file of results.</summary>
+    /// <summary>The lines at the top of every results file.</summary>
     public static IEnumerable<string> Provenance(torch.Device device) =>
     [
         $"machine: {Description}",
@@ -37,7 +37,7 @@ internal static partial class Machine
         $"date: {DateTime.UtcNow:yyyy-MM-dd HH:mm} UTC",
     ];
 
-    /// <summary>bench/results of the repository this program was built in; the current folder where it was moved elsewhere.</summary>
+    /// <summary>bench/results of the repository this program was built in; the current folder if it was moved elsewhere.</summary>
     public static string ResultsFolder
     {
         get

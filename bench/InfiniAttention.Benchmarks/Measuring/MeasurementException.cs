@@ -1,4 +1,4 @@
 namespace InfiniAttention.Benchmarks;
 
-/// <summary>A measurement failed or would say nothing: the program says the message in one line and ends.</summary>
+/// <summary>A measurement failed or would be meaningless: the program prints the message in one line and exits.</summary>
 internal sealed class MeasurementException(string message) : Exception(message);

@@ -7,12 +7,12 @@ namespace InfiniAttention.Benchmarks;
 /// <summary>Times work on one device: a measurement ends when the device has done it.</summary>
 /// <param name="device">Where the work runs.</param>
 /// <param name="budget">How long the rounds of one comparison may take together.</param>
-/// <param name="leastRounds">How many there are even if they take longer.</param>
+/// <param name="leastRounds">The least number of rounds, even if they take longer.</param>
 internal sealed class Stopclock(Device device, TimeSpan budget, int leastRounds)
 {
     private const int MostRounds = 101;
 
-    /// <summary>Seconds that the work takes once.</summary>
+    /// <summary>Seconds that one run of the work takes.</summary>
     public double Time(Action work)
     {
         Synchronize();
@@ -26,7 +26,7 @@ internal sealed class Stopclock(Device device, TimeSpan budget, int leastRounds)
         return Stopwatch.GetElapsedTime(start).TotalSeconds;
     }
 
-    /// <summary>Times two things in turn, A B A B, after a round that does not count.</summary>
+    /// <summary>Times two things in turn, A B A B, after a warm-up round.</summary>
     public Comparison Compare(string numerator, Action runNumerator, string denominator, Action runDenominator)
     {
         var once = Time(runNumerator) + Time(runDenominator);

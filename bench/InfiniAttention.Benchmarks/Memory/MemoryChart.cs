@@ -2,7 +2,7 @@ using Charts;
 
 namespace InfiniAttention.Benchmarks;
 
-/// <summary>The chart of resident memory by tokens read, drawn from the file of the results and that of an earlier version.</summary>
+/// <summary>The chart of resident memory by tokens read, drawn from the results file and from that of an earlier version.</summary>
 internal static class MemoryChart
 {
     /// <summary>The file of the results.</summary>
@@ -10,7 +10,7 @@ internal static class MemoryChart
 
     private const string Earlier = "memory-cpu-before.csv";
 
-    /// <summary>Draws the curves of the widest model that makes crumbs, and those of an earlier version, of a model that makes none, where its file is there.</summary>
+    /// <summary>Draws the curves of the widest model that leaves native memory behind and, if its file exists, those of an earlier version with a model that leaves none.</summary>
     /// <param name="folder">Where the files are, and where the chart goes.</param>
     /// <returns>The chart's path.</returns>
     public static string Draw(string folder)

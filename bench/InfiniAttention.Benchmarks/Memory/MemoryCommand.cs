@@ -3,7 +3,7 @@ using Spectre.Console;
 
 namespace InfiniAttention.Benchmarks;
 
-/// <summary>Resident memory by tokens read, each call in a fresh process in whose environment nothing is set, as a table, a file and a chart.</summary>
+/// <summary>Resident memory by tokens read, each call in a fresh process without settings in its environment, as a table, a file and a chart.</summary>
 internal static class MemoryCommand
 {
     private const long Early = 256 * Setting.Kilo;

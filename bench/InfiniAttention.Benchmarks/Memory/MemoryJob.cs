@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Benchmarks;
 
-/// <summary>The calls whose memory a user sees.</summary>
+/// <summary>The calls whose memory is measured.</summary>
 internal enum MemoryCall
 {
     Forward,
@@ -15,15 +15,15 @@ internal enum MemoryCall
     Training,
 }
 
-/// <summary>What one process does: a call, a model, how many tokens and threads.</summary>
+/// <summary>The work of one process: a call, a model, a number of tokens and of threads.</summary>
 /// <param name="Call">The call.</param>
 /// <param name="Width">D of the model's two layers, of heads of 64 and N 128.</param>
 /// <param name="MakesCrumbs">Whether the model leaves native memory behind in every call, as a user's model may.</param>
 /// <param name="Tokens">How many tokens it reads.</param>
-/// <param name="Threads">Of libtorch.</param>
+/// <param name="Threads">Threads of libtorch.</param>
 internal sealed record MemoryJob(MemoryCall Call, long Width, bool MakesCrumbs, long Tokens, int Threads)
 {
-    /// <summary>The command by which this program runs one job and prints its memory as it goes.</summary>
+    /// <summary>The command that runs one job and prints its memory as it goes.</summary>
     public const string Command = "memory-job";
 
     private const long ChunkTokens = 64 * Setting.Kilo;
@@ -105,14 +105,14 @@ internal sealed record MemoryJob(MemoryCall Call, long Width, bool MakesCrumbs, 
         }
     }
 
-    /// <summary>An entry of what the operating system says of this process, in bytes.</summary>
+    /// <summary>An entry of /proc/self/status, in bytes.</summary>
     private static long Status(string name)
     {
         var line = File.ReadLines("/proc/self/status").First(text => text.StartsWith(name, StringComparison.Ordinal));
         return 1024 * long.Parse(line.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
     }
 
-    /// <summary>Two layers; with crumbs, what users write between them: shapes read, tensors joined and split, numbers converted implicitly.</summary>
+    /// <summary>Two layers; with crumbs, typical user code between them: it reads shapes, joins and splits tensors, and converts numbers implicitly.</summary>
     private sealed class UserModel : nn.Module<Tensor, Tensor>
     {
         private readonly InfiniAttentionModule first;

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Benchmarks;
 
-/// <summary>A decoder of two blocks with Infini-attention, of the width that training takes on a small machine.</summary>
+/// <summary>A decoder of two blocks with Infini-attention, small enough to be trained on a small machine.</summary>
 /// <remarks>B batch, T tokens, D model width.</remarks>
 internal sealed class TinyLanguageModel : nn.Module<Tensor, Tensor>
 {
@@ -48,7 +48,7 @@ internal sealed class TinyLanguageModel : nn.Module<Tensor, Tensor>
         return nn.functional.cross_entropy(logits.reshape(-1, Vocabulary), targets.reshape(-1), reduction: nn.Reduction.Sum).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Random tokens and what follows each, (1, T) both.</summary>
+    /// <summary>Random tokens and random targets, (1, T) each.</summary>
     public static (Tensor Input, Tensor Target) Sample(long tokens, Device device) =>
         (randint(0, Vocabulary, [1, tokens], int64, device), randint(0, Vocabulary, [1, tokens], int64, device));
 

@@ -3,14 +3,14 @@ using Spectre.Console;
 
 namespace InfiniAttention.Benchmarks;
 
-/// <summary>The charts of time and memory by length, drawn from the file of the results.</summary>
+/// <summary>The charts of time and memory by length, drawn from the results file.</summary>
 internal static class ScalingChart
 {
     private sealed record Row(Workload Workload, long Tokens, double MicrosecondsPerToken, double PeakMiB);
 
     /// <summary>Draws the four charts.</summary>
     /// <param name="folder">Where the file is, and where the charts go.</param>
-    /// <param name="kind">The kind of device, as the file's name has it.</param>
+    /// <param name="kind">The kind of device in the file's name.</param>
     public static void Draw(string folder, string kind)
     {
         var (provenance, rows) = CsvFile.Read(Path.Combine(folder, $"scaling-{kind}.csv"), csv => new Row(

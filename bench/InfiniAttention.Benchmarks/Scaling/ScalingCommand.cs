@@ -9,7 +9,7 @@ internal static class ScalingCommand
 {
     private const long Kilo = Setting.Kilo;
 
-    // A series ends where the next length would take more than this share of the memory that is free.
+    // A series ends before a length that would take more than this share of the available memory.
     private const double MemoryShare = 0.7;
 
     /// <summary>What is measured, its name in charts, and whether it is a training.</summary>

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Benchmarks;
 
-/// <summary>What the suites share: a dispose scope for what a set-up makes, and gradients off unless a suite wants them.</summary>
+/// <summary>What the suites share: a dispose scope for what the setup creates, and gradients off unless a suite wants them.</summary>
 public abstract class TorchSuite
 {
     /// <summary>Tokens of the suites that take a whole sequence.</summary>

@@ -24,7 +24,7 @@ internal static class StreamTargets
         }
     }
 
-    /// <summary>Managed bytes that a step leaves to the garbage collector: those of a plain layer are tensor handles alone.</summary>
+    /// <summary>Managed bytes that a step leaves to the garbage collector: those of a plain layer are only tensor handles.</summary>
     private static Comparison StepAllocation(Setting setting, LayerShape shape)
     {
         var (layer, chunk) = setting.LayerAndInput(ChunkTokens, shape);
@@ -101,7 +101,7 @@ internal static class StreamTargets
             .Per(steps, steps, "s/step");
     }
 
-    /// <summary>Over whole segments, so that the cost of committing one is in the mean.</summary>
+    /// <summary>Runs whole segments, so that the mean includes the cost of writing one to the memory.</summary>
     private static Comparison StepsOverCache(Setting setting, LayerShape shape, bool isFull)
     {
         var (layer, chunk) = setting.LayerAndInput(ChunkTokens, shape);

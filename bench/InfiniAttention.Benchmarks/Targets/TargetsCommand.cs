@@ -9,7 +9,7 @@ internal static class TargetsCommand
 {
     /// <param name="setting">Where, how long and how thoroughly.</param>
     /// <param name="only">Part of the names of the targets to measure; null for all.</param>
-    /// <param name="path">The file of results; null for none.</param>
+    /// <param name="path">The results file; null for none.</param>
     /// <returns>0 when every target measured is met, 1 otherwise.</returns>
     public static int Run(Setting setting, string? only, string? path)
     {
@@ -17,7 +17,7 @@ internal static class TargetsCommand
         var chosen = all.Where(target => only is null || target.Name.Contains(only, StringComparison.OrdinalIgnoreCase)).ToArray();
         if (chosen.Length == 0)
         {
-            throw new ArgumentException($"No target's name contains '{only}'; there are {string.Join(", ", all.Select(target => target.Name))}.");
+            throw new ArgumentException($"No target's name contains '{only}'; the targets are {string.Join(", ", all.Select(target => target.Name))}.");
         }
 
         if (path is not null)
@@ -84,7 +84,7 @@ internal static class TargetsCommand
         ])
         .Prepend(["target", "what", "limit", "median", "lower quartile", "upper quartile", "rounds", "numerator", "its median", "denominator", "its median", "unit", "verdict"]);
 
-    /// <summary>A value in the multiple of its unit that reads best.</summary>
+    /// <summary>A value in the most readable multiple of its unit.</summary>
     private static string Quantity(double value, string unit) => unit switch
     {
         "B" when value < 1 << 20 => $"{value:F0} B",

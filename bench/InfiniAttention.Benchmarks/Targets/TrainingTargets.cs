@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Benchmarks;
 
-/// <summary>Exact gradients window by window: memory and time against the ordinary ways.</summary>
+/// <summary>Exact gradients window by window: memory and time against ordinary training.</summary>
 internal static class TrainingTargets
 {
     private const long Kilo = Setting.Kilo;

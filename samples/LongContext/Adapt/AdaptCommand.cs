@@ -7,11 +7,11 @@ namespace LongContext.Adapt;
 
 /// <summary>
 /// <c>adapt</c>: trains a plain LLaMA-style decoder on short inputs, converts it layer by layer, and continues it on long ones,
-/// as one would do with a model that is there.
+/// as one would do with an existing model.
 /// </summary>
 public static class AdaptCommand
 {
-    /// <summary>Longer than this the plain model's attention to everything takes minutes.</summary>
+    /// <summary>Beyond this length the plain model's full attention takes minutes.</summary>
     private const int LongestPlain = 4096;
 
     private const string GatesMap = "gates.svg", RetrievalMap = "retrieval.svg";
@@ -19,7 +19,7 @@ public static class AdaptCommand
     public static Command Create()
     {
         var rule = new Option<string>("--rule") { Description = "The update rule: linear or delta.", DefaultValueFactory = _ => "linear" };
-        var seed = new Option<int>("--seed") { Description = "The seed of all that is drawn.", DefaultValueFactory = _ => 1 };
+        var seed = new Option<int>("--seed") { Description = "The random seed.", DefaultValueFactory = _ => 1 };
         var plainSteps = new Option<int>("--plain-steps") { Description = "Training steps of the plain model.", DefaultValueFactory = _ => new AdaptSettings().PlainSteps };
         var steps = new Option<int>("--steps") { Description = "Training steps after the conversion.", DefaultValueFactory = _ => new AdaptSettings().ContinuedSteps };
         var longest = new Option<string>("--longest") { Description = "The longest input that is tried at the end.", DefaultValueFactory = _ => "64K" };
@@ -30,7 +30,7 @@ public static class AdaptCommand
         {
             rule, seed, memory, localSegments, plainFiller, plainSteps, steps, longest, svg,
         };
-        command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C is heard only once the action has returned its task
+        command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C has no effect before the action returns its task
         {
             var settings = new AdaptSettings
             {
@@ -71,7 +71,7 @@ public static class AdaptCommand
     private static void Run(AdaptSettings settings, int longest, DirectoryInfo? svg, CancellationToken cancellation)
     {
         manual_seed(settings.Seed);
-        set_num_threads(1); // the kernels are too short to share
+        set_num_threads(1); // the kernels are too small to split across threads
         using var scope = NewDisposeScope();
         var trainer = new AdaptTrainer(settings);
         var evaluator = new RecallEvaluator(settings);
@@ -121,7 +121,7 @@ public static class AdaptCommand
         static double? At(List<double> shares, int i) => i < shares.Count ? shares[i] : null;
     }
 
-    /// <summary>A copy of the plain model, converted one layer after the other, its outputs compared after each.</summary>
+    /// <summary>Converts a copy of the plain model layer by layer and compares its outputs after each layer.</summary>
     private static LlamaDecoder Convert(LlamaDecoder plain, AdaptSettings settings, RecallEvaluator evaluator)
     {
         var model = new LlamaDecoder(settings.Model);
@@ -149,7 +149,7 @@ public static class AdaptCommand
             });
         });
 
-    /// <summary>The share of right answers at each length, as far as it comes before a cancellation.</summary>
+    /// <summary>The share of right answers at each length that was measured before a cancellation.</summary>
     private static List<double> Measure(IEnumerable<int> lengths, Func<int, double?> measure, CancellationToken cancellation)
     {
         var shares = new List<double>();
@@ -171,7 +171,7 @@ public static class AdaptCommand
         return stream.Report();
     }
 
-    /// <summary>The window, and from twice the window on every fourfold, up to the longest.</summary>
+    /// <summary>The window, twice and four times the window, then each length four times the one before, up to the longest.</summary>
     private static int[] Lengths(int window, int longest)
     {
         var lengths = new List<int> { window };

@@ -4,7 +4,7 @@ using Spectre.Console;
 
 namespace LongContext.Adapt;
 
-/// <summary>The accuracy of the three models at one length; null where it was not measured.</summary>
+/// <summary>The accuracy of the three models at one length; null if it was not measured.</summary>
 public sealed record RecallRow(int Length, double? Plain, double? Converted, double? Continued);
 
 /// <summary>What <c>adapt</c> found, as tables and as heat maps.</summary>
@@ -86,7 +86,7 @@ public sealed record AdaptReport
         Format = "0.00",
     }.ToSvg();
 
-    /// <summary>How badly the memory recalls what was just written to it, along the longest input.</summary>
+    /// <summary>The error with which the memory recalls what was just written to it, along the longest input.</summary>
     public string RetrievalSvg()
     {
         var count = SegmentsOf(After[0].Layer).Count;

@@ -9,7 +9,7 @@ public sealed record AdaptSettings
     public int Seed { get; init; } = 1;
     public MemoryVariant Memory { get; init; } = MemoryVariant.Paper;
 
-    /// <summary>Whether what filler writes is multiplied in a part of the inputs. The paper does not.</summary>
+    /// <summary>Whether the write weights of filler are multiplied in some of the inputs. The paper does not do this.</summary>
     public bool WeighsFiller { get; init; } = true;
 
     /// <summary>The length on which the plain model is trained, and the segment length of the converted one.</summary>
@@ -21,14 +21,14 @@ public sealed record AdaptSettings
     /// <summary>The longest input in the continuation, in segments.</summary>
     public int LongestSegments { get; init; } = 16;
 
-    /// <summary>Tokens of a training step.</summary>
+    /// <summary>Tokens in a training step.</summary>
     public int BatchTokens { get; init; } = 4096;
 
     public LlamaOptions Model { get; init; } = new();
 
     /// <summary>
-    /// beta of each head after the conversion. The first layer begins nearly closed and half of the last open: where all
-    /// begin at 0, the first layer hands a blurred past to the second before that can tell it apart.
+    /// beta of each head after the conversion. The heads of the first layer start nearly closed, and half of those of the last layer open. If all
+    /// start at 0, the first layer passes a blurred past to the second before the second has learnt to tell it from the present.
     /// </summary>
     public float[] InitialGates(int layer) =>
         [.. Enumerable.Range(0, (int)Model.Heads).Select(head => layer < Model.Layers - 1 ? -4f : head % 2 == 0 ? -2f : 2f)];

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace LongContext.Adapt;
 
-/// <summary>What a step did.</summary>
+/// <summary>The results of a step.</summary>
 public sealed record AdaptStep(int Step, double Loss, double Accuracy);
 
 /// <summary>Trains a plain decoder on inputs of one window, and continues a converted one on inputs of many segments.</summary>
@@ -16,7 +16,7 @@ public sealed class AdaptTrainer(AdaptSettings settings)
     /// <summary>The smoothed accuracy at which inputs become twice as long.</summary>
     private const double Passed = 0.8;
 
-    /// <summary>The most that filler's writing to the memory is multiplied by: a short input then stands for a long one.</summary>
+    /// <summary>The largest factor of the write weights of filler, with which a short input stands for a long one.</summary>
     private const double LargestWeight = 100;
 
     private readonly RecallTask task = new(settings.Seed);
@@ -32,7 +32,7 @@ public sealed class AdaptTrainer(AdaptSettings settings)
         }
     }
 
-    /// <summary>The gates learn at a rate of their own and do not decay.</summary>
+    /// <summary>The gates have their own learning rate and no weight decay.</summary>
     public void Continue(LlamaDecoder model, Action<AdaptStep> stepDone, CancellationToken cancellation)
     {
         using var optimizer = optim.AdamW(
@@ -57,7 +57,7 @@ public sealed class AdaptTrainer(AdaptSettings settings)
         }
     }
 
-    /// <summary>Every other input is one of the longest; every other pair of them asks at the end for what stands at the start.</summary>
+    /// <summary>Every second batch has the longest inputs; two of every four batches ask at the end for what stands at the start.</summary>
     private RecallBatch DrawLong(int step, int longest)
     {
         var segments = step % 2 == 0 ? longest : random.Next(2, longest + 1);

@@ -18,7 +18,7 @@ public sealed record LlamaOptions
 }
 
 /// <summary>
-/// A decoder as LLaMA is: RMSNorm before attention and before a SwiGLU, rotary positions, fewer key/value heads than query
+/// A decoder like LLaMA: RMSNorm before attention and before a SwiGLU, rotary positions, fewer key/value heads than query
 /// heads. Its attention is a plain causal one until a layer is converted.
 /// B batch, T tokens, D model width.
 /// </summary>
@@ -86,7 +86,7 @@ public sealed class LlamaLayer : nn.Module<Tensor, Tensor>
         return x.MoveToOuterDisposeScope();
     }
 
-    /// <summary>Puts an Infini-attention layer with the same weights where the plain attention was.</summary>
+    /// <summary>Replaces the plain attention by an Infini-attention layer with the same weights.</summary>
     public void Convert(long segmentLength, MemoryUpdate update, MemoryVariant memory, ReadOnlySpan<float> gates)
     {
         var converted = new InfiniAttentionModule(memory.Apply(new InfiniAttentionOptions
@@ -113,7 +113,7 @@ public sealed class LlamaLayer : nn.Module<Tensor, Tensor>
     }
 }
 
-/// <summary>Plain causal attention over everything before: q_proj k_proj v_proj o_proj, rotary halves.</summary>
+/// <summary>Plain causal attention to all earlier tokens: q_proj k_proj v_proj o_proj, rotary halves.</summary>
 public sealed class LlamaAttention : nn.Module<Tensor, Tensor>
 {
     private readonly LlamaOptions options;

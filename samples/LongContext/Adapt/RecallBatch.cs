@@ -7,7 +7,7 @@ public sealed class RecallBatch(int length, IReadOnlyList<RecallText> rows)
 
     public int Length => length;
 
-    /// <summary>Row after row, <paramref name="count"/> tokens of each from the same place on.</summary>
+    /// <summary><paramref name="count"/> tokens of each row from <paramref name="from"/> on, row after row.</summary>
     public long[] Tokens(int from, int count) => Stretch(from, count, (row, t) => row.Token(t));
 
     /// <inheritdoc cref="Tokens"/>
@@ -31,8 +31,8 @@ public sealed class RecallBatch(int length, IReadOnlyList<RecallText> rows)
 }
 
 /// <summary>
-/// A row: pair i is the i-th of its keys with the i-th of its values. Only the few tokens that are not filler are kept, so that
-/// a row of a million takes no room.
+/// A row: pair i is the i-th of its keys with the i-th of its values. Only the few tokens that are not filler are stored, so that
+/// a row of a million tokens takes almost no memory.
 /// </summary>
 public sealed class RecallText(int phase, int[] keys, int[] values, Range weighted, float weight)
 {

@@ -4,15 +4,15 @@ using static TorchSharp.torch;
 
 namespace LongContext.Adapt;
 
-/// <summary>How often a model answers rightly at the end of an input what stands at its start.</summary>
+/// <summary>Measures how often a model answers questions at the end of an input about what stands at its start.</summary>
 public sealed class RecallEvaluator(AdaptSettings settings)
 {
     private const int PlainTokens = 1 << 15, StreamedTokens = 1 << 19, FewestRows = 8, MostRows = 32;
 
-    /// <summary>Questions are the same for every model, and none of them was trained on.</summary>
+    /// <summary>The questions are the same for every model, and none of them is used in training.</summary>
     private const int Seed = 1_000_003;
 
-    /// <summary>With its own attention, over everything before.</summary>
+    /// <summary>The accuracy with the plain model's attention to all earlier tokens.</summary>
     public double Plain(LlamaDecoder model, int length)
     {
         using var scope = NewDisposeScope();
@@ -21,7 +21,7 @@ public sealed class RecallEvaluator(AdaptSettings settings)
         return Accuracy(model.call(tensor(batch.Tokens(0, length), batch.Rows, length)), batch);
     }
 
-    /// <summary>As a stream; what it holds at the end goes to <paramref name="look"/>. Null when cancelled, which is heard between two windows.</summary>
+    /// <summary>The accuracy when read as a stream, which <paramref name="look"/> gets at its end. Null if it was cancelled between two windows.</summary>
     public double? Streamed(LlamaDecoder model, int length, CancellationToken cancellation, Action<SegmentStreamer>? begin = null, Action<SegmentStreamer>? look = null)
     {
         using var scope = NewDisposeScope();
@@ -71,7 +71,7 @@ public sealed class RecallEvaluator(AdaptSettings settings)
     /// <summary>How many inputs of a length <see cref="Streamed"/> reads at once.</summary>
     public static int StreamedRows(int length) => Rows(length, StreamedTokens);
 
-    /// <summary>Of the logits of an input's last tokens.</summary>
+    /// <summary>The accuracy of the logits of an input's last tokens.</summary>
     private double Accuracy(Tensor logits, RecallBatch batch)
     {
         var (count, next) = (settings.Window - 1, batch.Length - settings.Window + 1);

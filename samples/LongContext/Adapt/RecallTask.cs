@@ -1,8 +1,8 @@
 namespace LongContext.Adapt;
 
 /// <summary>
-/// Associative recall. Pairs of a key and a value stand somewhere in filler that repeats itself; later "? key" asks for the
-/// value, which is the next token. Every row pairs keys and values anew, so that nothing can be learnt by heart.
+/// Associative recall. Pairs of a key and a value stand somewhere in repetitive filler; later "? key" asks for the
+/// value, which is the next token. Every row pairs keys and values anew, so that the weights cannot memorise them.
 /// </summary>
 public sealed class RecallTask(int seed)
 {

@@ -1,7 +1,7 @@
 namespace LongContext.Comparison;
 
 /// <summary>
-/// A chronicle made up by a seed: scenes in which a few of its people do things in a few of its places. A person's first name determines the last name, and a town its county,
+/// A chronicle generated from a seed: scenes in which a few of its people do things in a few of its places. A person's first name determines the last name, and a town its county,
 /// so a name that was told before can be recalled, from wherever it was told. One word is one token.
 /// </summary>
 public sealed class Chronicle
@@ -17,7 +17,7 @@ public sealed class Chronicle
     private readonly List<int> tokens = [];
     private readonly List<int> facts = [];
 
-    /// <param name="seed">What is told.</param>
+    /// <param name="seed">Determines what is told.</param>
     /// <param name="length">Number of tokens.</param>
     /// <param name="people">How many people there are, from 2 to 32.</param>
     public Chronicle(int seed, int length, int people = 16)
@@ -79,7 +79,7 @@ public sealed class Chronicle
 
     public IReadOnlyList<int> Tokens => tokens;
 
-    /// <summary>For each token the fact that it tells, from 1 on, or 0: a last name or a county, which follows from the word before once it was told.</summary>
+    /// <summary>The number of the fact that each token tells, from 1 on; 0 for none. A fact is a last name or a county: once told, it follows from the word before it.</summary>
     public IReadOnlyList<int> Facts => facts;
 
     /// <summary>Where each token's fact was last told before; <see cref="Document.Never"/> if it is told for the first time, <see cref="Document.NoFact"/> if the token tells none.</summary>

@@ -12,7 +12,7 @@ public sealed record ComparedSystem(string Name, string Title, Func<DecoderOptio
     /// <summary>The memory tokens of a Recurrent Memory Transformer; 0 for the others.</summary>
     public int MemoryTokens { get; init; }
 
-    /// <summary>The system whose trained weights this one begins with, and reads for a third of its tokens more; null for the shared base.</summary>
+    /// <summary>The system whose trained weights this one starts from, to train on a third as many tokens more; null for the shared base.</summary>
     public string? After { get; init; }
 
     /// <summary>The base of all systems, trained on single segments.</summary>

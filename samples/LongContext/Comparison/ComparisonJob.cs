@@ -19,7 +19,7 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
     /// <summary>The training of the base.</summary>
     public static ComparisonJob Base(string folder) => new(folder, ComparedSystem.Base.Name, BaseSeed);
 
-    /// <summary>What it begins with; null for the base.</summary>
+    /// <summary>The job whose weights it starts from; null for the base.</summary>
     public ComparisonJob? Before => System == ComparedSystem.Base.Name ? null : ComparedSystem.Named(System).After is { } after ? this with { System = after } : Base(Folder);
 
     /// <summary>Whether weights and result are in the folder.</summary>
@@ -38,7 +38,7 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
     /// <param name="cancellation">Ends the training; its last checkpoint stays.</param>
     public void Run(Action<TrainingStep> done, string? log, CancellationToken cancellation)
     {
-        set_num_threads(1); // the kernels are too short to share, and several jobs run side by side
+        set_num_threads(1); // the kernels are too small to split across threads, and several jobs run in parallel
         manual_seed(Seed);
         var experiment = Experiment.Load(Folder);
         var (corpus, system) = (experiment.Open(Folder), ComparedSystem.Named(System));

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace LongContext.Comparison;
 
-/// <summary>What one system reached with one seed; kept in a file, so that a run that was interrupted goes on with what is missing.</summary>
+/// <summary>The result of one system with one seed, kept in a file, so that an interrupted run continues with what is missing.</summary>
 public sealed record ComparisonResult
 {
     public required string System { get; init; }

@@ -3,7 +3,7 @@ using Spectre.Console;
 
 namespace LongContext.Comparison;
 
-/// <summary>All trainings of an experiment that are missing in its folder, several side by side, with a progress bar for each.</summary>
+/// <summary>Runs the trainings of an experiment that are missing in its folder, several in parallel, with a progress bar for each.</summary>
 /// <param name="experiment">What is read.</param>
 /// <param name="folder">Where weights and results are kept.</param>
 /// <param name="systems">The systems.</param>
@@ -50,7 +50,7 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
-            // What was finished is shown.
+            // The finished results are still shown.
         }
 
         async Task Finish(ComparisonJob job, ProgressContext display, ProgressTask overall)
@@ -96,7 +96,7 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
         static double Smooth(double mean, double next) => double.IsNaN(mean) ? next : double.IsNaN(next) ? mean : mean + (0.03 * (next - mean));
     }
 
-    /// <summary>All jobs that the systems need, in an order in which each comes after what it begins with.</summary>
+    /// <summary>All jobs that the systems need, each after the job whose weights it starts from.</summary>
     private List<ComparisonJob> Plan()
     {
         var needed = systems.Concat(systems.Where(system => system.After is not null).Select(system => ComparedSystem.Named(system.After!))).Distinct().OrderBy(system => system.After is null ? 0 : 1);

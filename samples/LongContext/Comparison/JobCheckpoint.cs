@@ -46,7 +46,7 @@ public static class JobCheckpoint
         }
         catch (Exception error) when (error is InvalidDataException or JsonException or EndOfStreamException)
         {
-            throw new InputException($"'{path}' is no checkpoint of this program, or a damaged one: {error.Message} Delete it to begin again.");
+            throw new InputException($"'{path}' is not a checkpoint of this program, or is damaged: {error.Message} Delete it to begin again.");
         }
     }
 

@@ -16,7 +16,7 @@ public static class JobProcess
         var system = new Option<string>("--system") { Required = true };
         var seed = new Option<int>("--seed") { Required = true };
         var log = new Option<string?>("--log");
-        var command = new Command(Name, "One training of a comparison, for the command around it.") { folder, system, seed, log };
+        var command = new Command(Name, "Runs one training of a comparison; started by 'recall' and 'lm'.") { folder, system, seed, log };
         command.Hidden = true;
         command.SetAction((arguments, cancellation) => Task.Run(() =>
         {
@@ -27,8 +27,8 @@ public static class JobProcess
         return command;
     }
 
-    /// <summary>Runs the job, and tells of its steps.</summary>
-    /// <exception cref="InvalidOperationException">The process failed; the message holds what it said.</exception>
+    /// <summary>Runs the job and reports its steps.</summary>
+    /// <exception cref="InvalidOperationException">The process failed; the message contains its error output.</exception>
     public static async Task Run(ComparisonJob job, string? log, Action<TrainingStep> done, CancellationToken cancellation)
     {
         var (program, first) = Environment.ProcessPath is { } path && Path.GetFileNameWithoutExtension(path) == "LongContext"

@@ -20,7 +20,7 @@ public readonly record struct RecallCell(long Count, double Nats, double Accurac
 /// <summary>The mean loss of tokens from a place on, to the next bin.</summary>
 public readonly record struct LossBin(long From, long Count, double Nats);
 
-/// <summary>What a model knows of held-out documents that it reads from their start.</summary>
+/// <summary>How well a model predicts held-out documents, which it reads from their start.</summary>
 /// <param name="Nats">The mean loss of all tokens.</param>
 /// <param name="ByPosition">By distance from the start.</param>
 /// <param name="ByPlace">By place in the segment.</param>
@@ -42,7 +42,7 @@ public sealed record Scores(double Nats, IReadOnlyList<LossBin> ByPosition, IRea
         }
     }
 
-    /// <summary>Reads documents side by side.</summary>
+    /// <summary>Reads the documents as one batch.</summary>
     public static Scores Of(Decoder model, DocumentBatch documents)
     {
         using var noGrad = no_grad();
@@ -104,7 +104,7 @@ public sealed record Scores(double Nats, IReadOnlyList<LossBin> ByPosition, IRea
     /// <summary>The begin of a number's bin: 0, then <paramref name="first"/> times a power of two.</summary>
     private static long Floor(long number, long first) => number < first ? 0 : first << (int)Math.Log2(number / first);
 
-    /// <summary>The name at <paramref name="place"/> is asked for at the token before it; by segments from there.</summary>
+    /// <summary>The distance in segments, counted from the token before <paramref name="place"/>, which predicts it.</summary>
     private static Distance DistanceOf(int place, int lastTold, long segmentLength) => lastTold < 0 ? Distance.NeverBefore : (((place - 1) / segmentLength) - (lastTold / segmentLength)) switch
     {
         <= 0 => Distance.SameSegment,

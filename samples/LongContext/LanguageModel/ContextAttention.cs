@@ -13,12 +13,12 @@ public abstract class ContextAttention : nn.Module<Tensor, Tensor>
     {
     }
 
-    /// <summary>New documents begin.</summary>
+    /// <summary>Starts new documents.</summary>
     public virtual void Forget()
     {
     }
 
-    /// <summary>Cuts the graph of what is kept.</summary>
+    /// <summary>Detaches what is kept from its graph.</summary>
     public virtual void Detach()
     {
     }
@@ -26,11 +26,11 @@ public abstract class ContextAttention : nn.Module<Tensor, Tensor>
     /// <summary>beta of each head: its sigmoid is the memory's share. Null if there is no gate.</summary>
     public virtual Tensor? Gate => null;
 
-    /// <summary>How many numbers of the past are kept for one document of so many tokens, which are enough to fill what is kept.</summary>
+    /// <summary>How many numbers of the past are kept for one document of that many tokens, enough to fill every cache.</summary>
     public abstract long NumbersHeld(long tokens);
 }
 
-/// <summary>An attention with projections q, k, v and o of its own and rotary positions.</summary>
+/// <summary>An attention with its own projections q, k, v and o, and rotary positions.</summary>
 public abstract class ProjectedAttention : ContextAttention
 {
     private readonly Linear q_proj, k_proj, v_proj, o_proj;
@@ -75,7 +75,7 @@ public abstract class ProjectedAttention : ContextAttention
     /// <returns>(B, S, H, N, K)</returns>
     protected abstract Tensor Attend(Tensor q, Tensor k, Tensor v);
 
-    /// <summary>x (B, S, H, N, K) turned by positions; 0 is that of the segment's first token, and -N that of the segment before it.</summary>
+    /// <summary>Rotates x (B, S, H, N, K) by the positions from <paramref name="first"/> on; the segment's first token has position 0.</summary>
     protected Tensor Rotate(Tensor x, long first = 0) => positions.Rotate(x, first);
 
     /// <summary>Scaled dot-product attention of each segment.</summary>

@@ -17,11 +17,11 @@ public sealed record DecoderOptions
 
 /// <summary>
 /// The language model of all comparisons: embeddings of a token and the two before it, pre-norm blocks of attention and MLP, and a head tied to the
-/// embedding. How the attention sees the past is a part that is given. B batch, T tokens, D model width.
+/// embedding. The attention, which decides how the past is seen, is given. B batch, T tokens, D model width.
 /// </summary>
 public sealed class Decoder : nn.Module<Tensor, Tensor>
 {
-    /// <summary>How many tokens before its own a position's embedding takes in.</summary>
+    /// <summary>How many earlier tokens the embedding of a position includes.</summary>
     public const int Before = 2;
 
     private readonly Embedding embedding;
@@ -88,7 +88,7 @@ public sealed class Decoder : nn.Module<Tensor, Tensor>
         return x;
     }
 
-    /// <summary>New documents begin.</summary>
+    /// <summary>Starts new documents.</summary>
     public void Forget()
     {
         memory?.Forget();
@@ -108,8 +108,8 @@ public sealed class Decoder : nn.Module<Tensor, Tensor>
         }
     }
 
-    /// <summary>Takes the weights of a model with another attention. What that one does not have stays as it is.</summary>
-    /// <returns>The names of the parameters that it did not have.</returns>
+    /// <summary>Copies the weights of a model with another attention. Parameters that the other model does not have stay unchanged.</summary>
+    /// <returns>The names of the parameters that the other model does not have.</returns>
     public IReadOnlyList<string> Take(Decoder other)
     {
         using var _ = no_grad();
@@ -122,7 +122,7 @@ public sealed class Decoder : nn.Module<Tensor, Tensor>
 
         return [.. own.Keys.Where(name => !given.ContainsKey(Common(name)))];
 
-        // The projections of an Infini-attention layer stand one module deeper.
+        // The projections of an Infini-attention layer are one module deeper.
         static string Common(string name) => name.Replace($".{nameof(InfiniContext.layer)}.", ".", StringComparison.Ordinal);
     }
 

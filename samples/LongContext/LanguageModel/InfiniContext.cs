@@ -3,14 +3,14 @@ using static TorchSharp.torch;
 
 namespace LongContext.LanguageModel;
 
-/// <summary>Infini-attention, of any options.</summary>
+/// <summary>Infini-attention with any options.</summary>
 public sealed class InfiniContext : ContextAttention
 {
     internal readonly InfiniAttentionModule layer;
     private MemoryState? state;
 
     /// <param name="options">Sizes.</param>
-    /// <param name="change">What is other than in the paper.</param>
+    /// <param name="change">What differs from the paper's options.</param>
     public InfiniContext(DecoderOptions options, Func<InfiniAttentionOptions, InfiniAttentionOptions>? change = null) : base(nameof(InfiniContext))
     {
         var paper = new InfiniAttentionOptions

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace LongContext.LanguageModel;
 
-/// <summary>Causal attention inside each segment, and nothing of the past.</summary>
+/// <summary>Causal attention inside each segment, without any memory of earlier segments.</summary>
 public sealed class LocalContext : ProjectedAttention
 {
     public LocalContext(DecoderOptions options) : base(nameof(LocalContext), options)

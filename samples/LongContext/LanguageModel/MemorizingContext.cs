@@ -5,8 +5,8 @@ using static TorchSharp.torch;
 namespace LongContext.LanguageModel;
 
 /// <summary>
-/// Memorizing Transformers (Wu et al., arXiv 2203.08913): beside Transformer-XL's attention each query attends, of the last R keys of all segments before its
-/// own, the 32 most similar ones exactly; a learned gate for each head mixes the two. Keys and values are kept without position and without gradient.
+/// Memorizing Transformers (Wu et al., arXiv 2203.08913): in addition to Transformer-XL's attention, each query attends exactly to the 32 most similar of the
+/// last R keys before its segment; a learned gate for each head mixes the two. Keys and values are kept without position and without gradient.
 /// </summary>
 public sealed class MemorizingContext : TransformerXLContext
 {
@@ -26,7 +26,7 @@ public sealed class MemorizingContext : TransformerXLContext
         InitializeProjections();
     }
 
-    /// <summary>Which of l layers remembers: 9 of 12 in that paper.</summary>
+    /// <summary>Which of the model's layers has the memory: 9 of 12 in that paper.</summary>
     public static int LayerOf(int layers) => ((3 * layers) + 3) / 4 - 1;
 
     public override Tensor Gate => gate;

@@ -19,14 +19,14 @@ internal sealed class RotaryTable : IDisposable
         (cos, sin) = (cat([angles.cos(), angles.cos()], -1).DetachFromDisposeScope(), cat([angles.sin().neg(), angles.sin()], -1).DetachFromDisposeScope());
     }
 
-    /// <summary>x (…, N, K) turned by the positions from <paramref name="position"/> on.</summary>
+    /// <summary>Rotates x (…, N, K) by the positions from <paramref name="position"/> on.</summary>
     public Tensor Rotate(Tensor x, long position)
     {
         var (start, n) = (position - first, x.size(-2));
         return x.mul(cos.narrow(0, start, n)).addcmul(x.roll(width / 2, -1), sin.narrow(0, start, n), Numbers.One);
     }
 
-    /// <summary>x (…, N, K) turned by the first N positions.</summary>
+    /// <summary>Rotates x (…, N, K) by the first N positions.</summary>
     public Tensor Rotate(Tensor x) => Rotate(x, first);
 
     public void Dispose()

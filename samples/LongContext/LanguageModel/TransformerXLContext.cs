@@ -3,8 +3,8 @@ using static TorchSharp.torch;
 namespace LongContext.LanguageModel;
 
 /// <summary>
-/// Transformer-XL (Dai et al., arXiv 1901.02860): each segment also attends the whole segment before it, whose keys and values are kept without gradient.
-/// The distance between query and key is told by rotary positions in place of that paper's learned term.
+/// Transformer-XL (Dai et al., arXiv 1901.02860): each segment also attends to the whole segment before it, whose keys and values are kept without gradient.
+/// Rotary positions encode the distance between query and key, instead of that paper's learned term.
 /// </summary>
 public class TransformerXLContext : ProjectedAttention
 {

@@ -18,7 +18,7 @@ public static class LmCommand
     {
         var systems = new Option<string[]>("--systems") { Description = SystemsDescription(), DefaultValueFactory = _ => DefaultSystems, AllowMultipleArgumentsPerToken = true };
         var seeds = new Option<int[]>("--seeds") { Description = "The seeds.", DefaultValueFactory = _ => [1], AllowMultipleArgumentsPerToken = true };
-        var workers = new Option<int>("--workers") { Description = "Trainings side by side, each on one core.", DefaultValueFactory = _ => Environment.ProcessorCount };
+        var workers = new Option<int>("--workers") { Description = "Trainings in parallel, each on one core.", DefaultValueFactory = _ => Environment.ProcessorCount };
         var options = new LmOptions();
         var command = new Command("compare", "Trains the shared base and continues each system from it on the same documents in the same order, then compares them.") { systems, seeds, workers };
         options.AddTo(command);

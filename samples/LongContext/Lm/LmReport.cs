@@ -7,7 +7,7 @@ using Spectre.Console;
 
 namespace LongContext.Lm;
 
-/// <summary>A line of the file of systems.</summary>
+/// <summary>A row of the file of systems.</summary>
 public sealed record LmLine(
     [property: Name("system")] string System,
     [property: Name("seed")] int Seed,
@@ -19,7 +19,7 @@ public sealed record LmLine(
     [property: Name("perplexity_cleared_each_segment")] double PerplexityCleared,
     [property: Name("seconds")] double Seconds);
 
-/// <summary>A line of the file of losses: of the tokens from a position of the document, or a place of the segment, on.</summary>
+/// <summary>A row of the file of losses: the tokens from a position of the document, or from a place of the segment, on.</summary>
 public sealed record LossLine(
     [property: Name("system")] string System,
     [property: Name("seed")] int Seed,

@@ -5,7 +5,7 @@ using TorchSharp.Modules;
 
 namespace LongContext.Passkey;
 
-/// <summary>A training to be continued: a zip file of the weights, the optimiser's state and where the curriculum stands.</summary>
+/// <summary>A checkpoint of a training run: a zip file with the weights, the optimiser's state and the progress in the curriculum.</summary>
 public static class Checkpoint
 {
     private const string Weights = "weights.safetensors", Optimizer = "optimizer", State = "state.json";
@@ -45,7 +45,7 @@ public static class Checkpoint
             if (saved.Rule != settings.Rule || saved.Seed != settings.Seed || saved.Memory != settings.Memory || saved.WeighsFiller != settings.WeighsFiller
                 || !saved.Books.SequenceEqual(Names(settings)))
             {
-                throw new InputException($"The checkpoint '{path}' is of another training: rule {saved.Rule}, seed {saved.Seed}, {saved.Memory}, {(saved.WeighsFiller ? "weighted" : "plain")} filler, "
+                throw new InputException($"The checkpoint '{path}' belongs to another run: rule {saved.Rule}, seed {saved.Seed}, {saved.Memory}, {(saved.WeighsFiller ? "weighted" : "plain")} filler, "
                     + $"haystacks {(saved.Books.Count == 0 ? "none" : string.Join(", ", saved.Books))}.");
             }
             WeightsFile.LoadInto(model, Read(zip, Weights), path);
@@ -55,13 +55,13 @@ public static class Checkpoint
         }
         catch (Exception error) when (error is InvalidDataException or JsonException or EndOfStreamException)
         {
-            throw new InputException($"'{path}' is no checkpoint of this program, or a damaged one: {error.Message}");
+            throw new InputException($"'{path}' is not a checkpoint of this program, or is damaged: {error.Message}");
         }
     }
 
     private static byte[] Read(ZipArchive zip, string name)
     {
-        var entry = zip.GetEntry(name) ?? throw new InvalidDataException($"it holds no '{name}'");
+        var entry = zip.GetEntry(name) ?? throw new InvalidDataException($"it does not contain '{name}'");
         using var content = new MemoryStream();
         using (var stream = entry.Open())
         {

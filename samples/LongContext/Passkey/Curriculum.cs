@@ -4,7 +4,7 @@ namespace LongContext.Passkey;
 public sealed record Stage(SampleSettings Samples, double PassAccuracy);
 
 /// <summary>
-/// From one segment, where the key is learned by local attention alone (all heads are local while the memory is empty), to
+/// Goes from one segment, where the key is learned by local attention alone (all heads are local while the memory is empty), to
 /// 40 segments, where it is found through the memory. The last stage ends, passed or not, with a linear decay of the learning rates.
 /// </summary>
 public static class Curriculum
@@ -25,17 +25,17 @@ public static class Curriculum
     /// <summary>The longest input of the whole training, in segments.</summary>
     public static int LongestInput => Stages.Max(stage => stage.Samples.Segments);
 
-    /// <summary>Where a training stands.</summary>
+    /// <summary>The progress of a training run.</summary>
     public sealed record Standing(int Step = 0, int Stage = 0, int StepsInStage = 0, double Accuracy = 0, int? DecayFrom = null)
     {
         public bool IsFinished => DecayFrom is { } from && Step >= from + DecaySteps;
 
-        /// <summary>What the learning rates are multiplied by in the coming step.</summary>
+        /// <summary>The factor of the learning rates in the next step.</summary>
         public double Rate => DecayFrom is { } from
             ? Math.Max(FinalRate, 1 - (1 - FinalRate) * (Step + 1 - from) / DecaySteps)
             : Math.Min(1, (Step + 1.0) / WarmUpSteps);
 
-        /// <summary>The standing after a step in which <paramref name="accuracy"/> of the digits were right.</summary>
+        /// <summary>The progress after a step in which <paramref name="accuracy"/> of the digits were right.</summary>
         public Standing After(double accuracy)
         {
             var next = this with

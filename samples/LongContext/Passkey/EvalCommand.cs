@@ -9,16 +9,16 @@ public static class EvalCommand
 {
     public static Command Create()
     {
-        var lengths = new Option<string>("--lengths") { Description = "Lengths in tokens, the answer counted.", DefaultValueFactory = _ => "32K,128K,256K,512K,1M" };
+        var lengths = new Option<string>("--lengths") { Description = "Lengths in tokens, including the answer.", DefaultValueFactory = _ => "32K,128K,256K,512K,1M" };
         var positions = new Option<string>("--positions") { Description = "Where the key is hidden.", DefaultValueFactory = _ => "start,middle,end" };
         var trials = new Option<int>("--trials") { Description = "Trials for each rule, length and position.", DefaultValueFactory = _ => 2 };
         var weights = new Option<FileInfo[]>("--weights")
         {
-            Description = "Files of 'passkey train'; default: the shipped ones.",
+            Description = "Weights files from 'passkey train'; default: the shipped ones.",
             AllowMultipleArgumentsPerToken = true,
             DefaultValueFactory = _ => [],
         };
-        var ragged = new Option<bool>("--ragged") { Description = "Cuts up to a segment from each length at random, so that the question too falls across segments' boundaries." };
+        var ragged = new Option<bool>("--ragged") { Description = "Shortens each length by up to a segment at random, so that the question also crosses segment boundaries." };
         var csv = new Option<FileInfo?>("--csv") { Description = "Also writes the result here, as CSV." };
         var svg = new Option<FileInfo?>("--svg") { Description = "Also writes the result here, as a chart." };
         var rule = PasskeyCommand.RuleOption();
@@ -29,7 +29,7 @@ public static class EvalCommand
         {
             lengths, positions, trials, seed, rule, weights, device, haystack, ragged, csv, svg,
         };
-        command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C is heard only once the action has returned its task
+        command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C has no effect before the action returns its task
         {
             var settings = new EvaluationSettings
             {
@@ -115,7 +115,7 @@ public static class EvalCommand
 
         if (models.DistinctBy(model => model.Options.Update).Count() < models.Count)
         {
-            throw new InputException("Two of the given weights are of the same update rule: give one file a rule.");
+            throw new InputException("Two of the given weights have the same update rule: give one file per rule.");
         }
 
         return models;

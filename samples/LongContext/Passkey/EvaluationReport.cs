@@ -4,7 +4,7 @@ using Spectre.Console;
 
 namespace LongContext.Passkey;
 
-/// <summary>A line of the file of results.</summary>
+/// <summary>A row of the results file.</summary>
 public sealed record EvaluationLine(
     [property: Name("haystack")] string Haystack,
     [property: Name("rule")] string Rule,
@@ -49,7 +49,7 @@ public sealed class EvaluationReport(Evaluator evaluator)
         return table;
     }
 
-    /// <summary>A line for each rule, length and position.</summary>
+    /// <summary>A row for each rule, length and position.</summary>
     public string ToCsv() => CsvText.Of(
         from cost in evaluator.Costs
         from row in Rows()
@@ -76,7 +76,7 @@ public sealed class EvaluationReport(Evaluator evaluator)
         }.ToSvg();
     }
 
-    /// <summary>A sentence for each trial that went wrong.</summary>
+    /// <summary>A line for each trial with a wrong answer.</summary>
     public IEnumerable<string> Misses() => evaluator.Trials.Where(trial => !trial.Right).Select(trial =>
         $"{Name(trial.Rule)}, {TokenCount.Format(trial.Length)}, {Name(trial.Position)}: the key was {trial.Key}, the answer {Printable(trial.Answer)}");
 

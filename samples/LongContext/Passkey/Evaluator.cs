@@ -8,7 +8,7 @@ namespace LongContext.Passkey;
 
 public enum KeyPosition { Start, Middle, End }
 
-/// <summary>What is asked, of models that are compared on the same prompts.</summary>
+/// <summary>The settings of an evaluation, in which all models read the same prompts.</summary>
 public sealed record EvaluationSettings
 {
     public required IReadOnlyList<long> Lengths { get; init; }
@@ -17,8 +17,8 @@ public sealed record EvaluationSettings
     public int Seed { get; init; } = 1;
 
     /// <summary>
-    /// Whether up to a segment is cut from each length at random, so that the question falls across the segments' boundaries in
-    /// all ways. Without it prompt and answer are as long as the length says, and a length of whole segments keeps the question in one.
+    /// Whether each length is shortened by up to a segment at random, so that the question crosses segment boundaries at
+    /// every offset. Without it prompt and answer have exactly the given length, and a length of whole segments keeps the question in one.
     /// </summary>
     public bool Ragged { get; init; }
 
@@ -41,7 +41,7 @@ public sealed record LengthCost(long Length, long Tokens, double Seconds, long P
 /// <summary>
 /// Reads prompts through a <see cref="SegmentStreamer"/> and takes the answer by greedy decoding. The positions of one trial
 /// are the rows of a batch; on a CPU as many batches run side by side as there are cores, each on one core, because the
-/// kernels of a small model are too short to share.
+/// kernels of a small model are too small to split across threads.
 /// </summary>
 public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, EvaluationSettings settings)
 {
@@ -61,7 +61,7 @@ public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, Evaluatio
     public long TotalTokens => settings.Lengths.Sum() * settings.Positions.Count * settings.Trials * models.Count;
 
     /// <summary>Runs every trial; when cancelled, ends early and keeps the trials that are complete.</summary>
-    /// <param name="tokensRead">Is told of the tokens read, as they are, from several threads.</param>
+    /// <param name="tokensRead">Called with the number of tokens just read, from several threads.</param>
     /// <param name="cancellation">Ends the run between two windows.</param>
     public void Run(Action<long> tokensRead, CancellationToken cancellation)
     {
@@ -99,10 +99,10 @@ public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, Evaluatio
         }
     }
 
-    /// <summary>One prompt for each position. The same for every rule, and another for every seed, length and trial.</summary>
+    /// <summary>One prompt for each position: the same for every rule, different for every seed, length and trial.</summary>
     /// <remarks>
-    /// Up to two segments are drawn at random between the key and the place its position names, so that it falls across the
-    /// segments' boundaries in all ways.
+    /// The key is shifted at random by up to two segments from the place that its position names, so that it crosses
+    /// segment boundaries at every offset.
     /// </remarks>
     public IReadOnlyList<(KeyPosition Position, PasskeyPrompt Prompt)> Prompts(long length, int trial)
     {
@@ -175,7 +175,7 @@ public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, Evaluatio
         return [.. rows.Select((row, i) => new Trial(model.Options.Update, length, row.Position, row.Prompt.Key, answers[i].ToString()))];
     }
 
-    /// <summary>A window whose temporaries stay in a core's cache; a GPU wants more work at a time.</summary>
+    /// <summary>A window whose temporaries stay in a core's cache; a GPU needs more work at a time.</summary>
     private int WindowTokens(InfiniTransformer model, int rows)
     {
         var segment = model.Options.SegmentLength;

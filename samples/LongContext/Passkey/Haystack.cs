@@ -3,7 +3,7 @@ namespace LongContext.Passkey;
 /// <summary>The irrelevant text that a key is hidden in: bytes, repeated without end.</summary>
 public sealed class Haystack
 {
-    /// <summary>Of all files together: managed memory is bounded, and a text is in it twice while it is read.</summary>
+    /// <summary>The limit of all files together: managed memory is limited, and a text is in it twice while it is read.</summary>
     private const long MostBytes = 32 << 20;
 
     private readonly byte[] text;
@@ -57,7 +57,7 @@ public sealed class Haystack
         }
     }
 
-    /// <summary>The nearest offset at or before <paramref name="offset"/>, at most 64 bytes back, at which a word begins; else itself.</summary>
+    /// <summary>The nearest offset at or before <paramref name="offset"/>, at most 64 bytes back, at which a word begins; the offset itself if there is none.</summary>
     public long WordStart(long offset)
     {
         for (var start = offset; offset - start <= 64; start--)

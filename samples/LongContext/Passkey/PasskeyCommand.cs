@@ -4,7 +4,7 @@ using TorchSharp;
 
 namespace LongContext.Passkey;
 
-/// <summary>The command <c>passkey</c>, and what its two commands share.</summary>
+/// <summary>The command <c>passkey</c>, and what its two subcommands share.</summary>
 public static class PasskeyCommand
 {
     public static Command Create() => new("passkey", "A key hidden in a long text, and asked for at its end: the paper's headline experiment.")
@@ -13,7 +13,7 @@ public static class PasskeyCommand
         TrainCommand.Create(),
     };
 
-    /// <summary>Where the weights that ship with the program lie.</summary>
+    /// <summary>The path of the weights that ship with the program.</summary>
     public static string ShippedWeights(MemoryUpdate rule) =>
         Path.Combine(AppContext.BaseDirectory, "weights", $"passkey-{rule.ToString().ToLowerInvariant()}.safetensors");
 
@@ -21,7 +21,7 @@ public static class PasskeyCommand
 
     internal static Option<string> DeviceOption() => new("--device") { Description = "cpu or cuda.", DefaultValueFactory = _ => "cpu" };
 
-    internal static Option<int> SeedOption() => new("--seed") { Description = "The seed of all that is drawn.", DefaultValueFactory = _ => 1 };
+    internal static Option<int> SeedOption() => new("--seed") { Description = "The random seed.", DefaultValueFactory = _ => 1 };
 
     internal static Option<string[]> HaystackOption(string description) => new("--haystack") { Description = description, AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [] };
 

@@ -4,7 +4,7 @@ namespace LongContext.Passkey;
 
 /// <summary>
 /// The paper's prompt: instruction, filler, the key, filler, question; one byte, one token. It is never held as a whole:
-/// any window of it is made when asked for, so a prompt of ten million tokens takes no more memory than a short one.
+/// any window of it is generated on demand, so a prompt of ten million tokens takes no more memory than a short one.
 /// </summary>
 public sealed class PasskeyPrompt
 {
@@ -16,10 +16,10 @@ public sealed class PasskeyPrompt
 
     public static readonly string Question = "What is the pass key? The pass key is ";
 
-    /// <summary>The length of the sentences that tell the key.</summary>
+    /// <summary>The length of the sentences that contain the key.</summary>
     public static readonly int NeedleLength = Needle("00000").Length;
 
-    /// <summary>Where in those sentences the key is said first, and where it ends when it is said again.</summary>
+    /// <summary>Where in those sentences the key starts first, and where its second occurrence ends.</summary>
     public static readonly int FirstKey = Needle("00000").IndexOf("00000", StringComparison.Ordinal),
         SecondKeyEnd = Needle("00000").LastIndexOf("00000", StringComparison.Ordinal) + KeyDigits;
 
@@ -28,7 +28,7 @@ public sealed class PasskeyPrompt
     private readonly long haystackStart, fillerBefore, filler;
 
     /// <param name="key">The five digits to be found.</param>
-    /// <param name="length">Tokens in all, the answer not counted.</param>
+    /// <param name="length">The number of tokens, without the answer.</param>
     /// <param name="fillerBefore">Filler tokens before the key.</param>
     /// <param name="haystack">Where the filler comes from.</param>
     /// <param name="haystackStart">Where in the haystack the filler begins.</param>
@@ -56,7 +56,7 @@ public sealed class PasskeyPrompt
 
     public long Length { get; }
 
-    /// <summary>The first token of the sentence that tells the key, and the token after its last.</summary>
+    /// <summary>The first token of the sentences that contain the key, and the token after their last.</summary>
     public (long Start, long End) NeedleTokens => (instruction.Length + fillerBefore, instruction.Length + fillerBefore + needle.Length);
 
     /// <summary>The number of filler tokens in a prompt of <paramref name="length"/>; negative if it is too short for the rest.</summary>
@@ -81,7 +81,7 @@ public sealed class PasskeyPrompt
 
     private delegate void Writer(Span<long> part, long at);
 
-    /// <summary>Writes what of the part [start, start + length) falls into the window, and moves start past the part.</summary>
+    /// <summary>Writes what the window contains of the part [start, start + length), and moves start past the part.</summary>
     private static void Part(Span<long> window, long offset, ref long start, long length, Writer write)
     {
         var from = Math.Max(start, offset);

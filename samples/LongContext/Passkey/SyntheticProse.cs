@@ -3,8 +3,8 @@ using System.Text;
 namespace LongContext.Passkey;
 
 /// <summary>
-/// Text that looks like everything a key may be hidden in: words, made-up words, sentences, numbers, and noise of any byte,
-/// in proportions that differ from text to text. A model that has seen it takes no book, no code and no table for a key.
+/// Text that imitates everything a key may be hidden in: words, made-up words, sentences, numbers, and noise of any byte,
+/// in proportions that differ from text to text. A model trained on it does not mistake a book, code or a table for a key.
 /// </summary>
 public sealed class SyntheticProse
 {

@@ -5,12 +5,12 @@ using Spectre.Console;
 
 namespace LongContext.Passkey;
 
-/// <summary><c>passkey train</c>: makes the shipped weights again, from nothing, on inputs of at most 5K tokens.</summary>
+/// <summary><c>passkey train</c>: trains the shipped weights again from scratch, on inputs of at most 5K tokens.</summary>
 public static class TrainCommand
 {
     private const int LogEvery = 100, CheckpointEvery = 200;
 
-    /// <summary>What the training of one rule leaves: weights when it ends, until then a checkpoint.</summary>
+    /// <summary>The files of one rule's training: the weights when it has ended, a checkpoint until then.</summary>
     private sealed record Files(DirectoryInfo Folder, MemoryUpdate Rule)
     {
         public string Name => $"passkey-{Rule.ToString().ToLowerInvariant()}";
@@ -29,17 +29,17 @@ public static class TrainCommand
         };
         var resume = new Option<bool>("--resume")
         {
-            Description = "Goes on where an interrupted training stopped: "
-                + "rules whose weights are in the output folder are done, one with a checkpoint continues.",
+            Description = "Continues where an interrupted training stopped: "
+                + "rules whose weights are in the output folder are done, a rule with a checkpoint continues.",
         };
         var rule = PasskeyCommand.RuleOption();
         var seed = PasskeyCommand.SeedOption();
         var device = PasskeyCommand.DeviceOption();
         var (memory, localSegments) = (MemoryVariant.Option(), MemoryVariant.LocalSegmentsOption());
         var plainFiller = new Option<bool>("--plain-filler") { Description = "Never multiplies what filler writes to the memory, as in the paper." };
-        var haystack = PasskeyCommand.HaystackOption("Texts to hide keys in, beside the filler and the made-up text that are always used.");
-        var command = new Command("train", "Trains weights from nothing.") { rule, seed, memory, localSegments, plainFiller, output, resume, haystack, device };
-        command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C is heard only once the action has returned its task
+        var haystack = PasskeyCommand.HaystackOption("Texts to hide keys in, in addition to the filler and the generated text that are always used.");
+        var command = new Command("train", "Trains weights from scratch.") { rule, seed, memory, localSegments, plainFiller, output, resume, haystack, device };
+        command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C has no effect before the action returns its task
         {
             var settings = new TrainingSettings
             {
@@ -134,7 +134,7 @@ public static class TrainCommand
         AnsiConsole.WriteLine($"Trained in {last.Seconds:0} s. Weights: {files.Weights}");
     }
 
-    /// <summary>Stages passed, and how much of the final decay.</summary>
+    /// <summary>The number of stages passed, plus the fraction of the final decay.</summary>
     private static double Done(Curriculum.Standing standing) =>
         standing.DecayFrom is { } from ? Curriculum.Stages.Count + (standing.Step - from) / (double)Curriculum.DecaySteps : standing.Stage;
 

@@ -6,26 +6,26 @@ using static TorchSharp.torch;
 
 namespace LongContext.Passkey;
 
-/// <summary>What is trained, and from what.</summary>
+/// <summary>The settings of a training run.</summary>
 public sealed record TrainingSettings
 {
     public MemoryUpdate Rule { get; init; }
     public int Seed { get; init; } = 1;
     public MemoryVariant Memory { get; init; } = MemoryVariant.Paper;
 
-    /// <summary>Whether what filler writes is multiplied in a part of the samples, so that short inputs stand for long ones. The paper does not.</summary>
+    /// <summary>Whether the write weights of filler are multiplied in some of the samples, so that short inputs stand for long ones. The paper does not do this.</summary>
     public bool WeighsFiller { get; init; } = true;
 
-    /// <summary>Texts in which keys are hidden too; without any, the text is made up.</summary>
+    /// <summary>Further texts in which keys are hidden; without any, all other text is generated.</summary>
     public IReadOnlyList<Haystack> Books { get; init; } = [];
 
     public Device Device { get; init; } = CPU;
 }
 
-/// <summary>What a step did.</summary>
+/// <summary>The results of a step.</summary>
 public sealed record TrainingStep(Curriculum.Standing Standing, double Loss, double DigitLoss, double Seconds);
 
-/// <summary>Trains an <see cref="InfiniTransformer"/> to find keys, from nothing. The same seed draws the same samples, also after a resumption.</summary>
+/// <summary>Trains an <see cref="InfiniTransformer"/> to find keys, from scratch. The same seed draws the same samples, also after a run is resumed.</summary>
 public sealed class Trainer : IDisposable
 {
     private const double LearningRate = 5e-3, GateLearningRate = 5e-3, LargestGradient = 1;
@@ -40,7 +40,7 @@ public sealed class Trainer : IDisposable
     {
         this.settings = settings;
         manual_seed(settings.Seed);
-        set_num_threads(1); // the kernels are too short to share: a second core is better spent on the other rule
+        set_num_threads(1); // the kernels are too small to split across threads: a second core is better used for the other rule
         Model = new InfiniTransformer(new InfiniTransformerOptions { Update = settings.Rule, Memory = settings.Memory });
         Model.to(settings.Device);
         samples = new TrainingSamples((int)Model.Options.SegmentLength, BatchTokens, settings.Books);
@@ -56,7 +56,7 @@ public sealed class Trainer : IDisposable
     public Curriculum.Standing Standing { get; private set; } = new();
 
     /// <summary>Trains to the end of the curriculum, or until cancelled.</summary>
-    /// <param name="stepDone">Is told of each step; it may save a checkpoint.</param>
+    /// <param name="stepDone">Called after each step; it may save a checkpoint.</param>
     /// <param name="cancellation">Ends the training between two steps.</param>
     public void Run(Action<TrainingStep> stepDone, CancellationToken cancellation)
     {
@@ -69,7 +69,7 @@ public sealed class Trainer : IDisposable
         }
     }
 
-    /// <summary>Writes the weights, the optimiser and the standing, so that <see cref="Resume"/> goes on as if nothing had happened.</summary>
+    /// <summary>Writes the weights, the optimiser's state and the progress, so that <see cref="Resume"/> continues as if the run had not stopped.</summary>
     public void SaveCheckpoint(string path, double seconds) => Checkpoint.Save(path, Model, optimizer, settings, Standing, seconds);
 
     public void Resume(string path) => (Standing, secondsBefore) = Checkpoint.Load(path, Model, optimizer, settings);

@@ -13,27 +13,27 @@ public sealed record SampleSettings
     public double PeriodicShare { get; init; } = 1;
 
     /// <summary>
-    /// Whether keys and questions are laid across the segments' boundaries in all ways, and more often than chance would. Without
-    /// it keys lie anywhere and inputs end with a segment.
+    /// Whether keys and questions cross segment boundaries at every offset, and more often than by chance. Without
+    /// it keys are anywhere and inputs end at a segment boundary.
     /// </summary>
     public bool AcrossBoundaries { get; init; }
 
-    /// <summary>The share of samples in which what the filler writes to the memory is multiplied.</summary>
+    /// <summary>The share of samples in which the write weights of the filler are multiplied.</summary>
     public double WeightedShare { get; init; }
 
-    /// <summary>The most that it is multiplied by.</summary>
+    /// <summary>The largest factor.</summary>
     public double LargestWeight { get; init; } = 2000;
 }
 
 /// <summary>
-/// Draws training prompts. Two things in them decide what the trained model can do far beyond their length. Filler that is
+/// Draws training prompts. Two properties decide how the trained model performs far beyond their length. First, filler that is
 /// written w times as strongly (w log-uniform) stands for w times as much of it: with at most 5K tokens the model meets the
-/// memory as it is after millions. And keys across a segment's boundary, keys near the question and questions across a
-/// boundary are drawn far more often than chance would, because that is where a model of segments fails.
+/// memory as it is after millions. Second, keys across a segment boundary, keys near the question and questions across a
+/// boundary are drawn far more often than by chance, because that is where a model of segments fails.
 /// </summary>
 public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnlyList<Haystack> books)
 {
-    /// <summary>The most segments of a batch that is not one of the longest: weighted filler teaches length at less cost than length does.</summary>
+    /// <summary>The most segments of an ordinary batch: weighted filler teaches long contexts at a lower cost than long inputs do.</summary>
     private const int UsualSegments = 6;
 
     private const double NearQuestion = 0.1, AcrossBoundary = 0.4, NearStart = 0.1;
@@ -68,7 +68,7 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
         var kind = random.NextDouble();
         if (segments > 2 && kind < 0.1)
         {
-            return length - segmentLength + random.Next(PasskeyPrompt.KeyDigits + 7); // a boundary in the answer, or close before it
+            return length - segmentLength + random.Next(PasskeyPrompt.KeyDigits + 7); // a boundary in the answer, or shortly before it
         }
 
         return kind < 0.7 ? length : length - random.Next(segmentLength);
@@ -101,8 +101,8 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
     }
 
     /// <summary>
-    /// Half of the keys have at most three different digits: a model that looks for "what follows a 4" is right too often among
-    /// keys drawn evenly, and must learn to look for "the third digit".
+    /// Half of the keys have at most three different digits: with uniformly drawn keys a model that looks for "what follows a 4"
+    /// would be right too often; with these it must learn to look for "the third digit".
     /// </summary>
     private static string Key(Random random)
     {
@@ -116,8 +116,8 @@ public sealed class TrainingSamples(int segmentLength, int batchTokens, IReadOnl
     }
 
     /// <summary>
-    /// Whether a digit that is read, not only answered, begins a segment: it is then without its context, and a key in which it
-    /// comes twice cannot be told. Asked for one, the model would learn to guess.
+    /// Whether a segment begins at a digit of the answer that is also read: the digit then has no context, and what follows it in a
+    /// key that has it twice cannot be known. The model would learn to guess.
     /// </summary>
     private bool IsAnswerCut(int length) => length % segmentLength is >= 2 and <= PasskeyPrompt.KeyDigits;
 

@@ -5,7 +5,7 @@ using Spectre.Console;
 
 namespace LongContext.Recall;
 
-/// <summary>A line of the file of results.</summary>
+/// <summary>A row of the results file.</summary>
 public sealed record RecallLine(
     [property: Name("system")] string System,
     [property: Name("seed")] int Seed,
@@ -54,7 +54,7 @@ public sealed class RecallReport(IReadOnlyList<ComparisonResult> results)
         return table;
     }
 
-    /// <summary>A line for each system, seed and distance.</summary>
+    /// <summary>A row for each system, seed and distance.</summary>
     public string ToCsv() => CsvText.Of(
         from entry in Systems
         from result in entry.Results.OrderBy(result => result.Seed)

@@ -7,7 +7,7 @@ namespace LongContext;
 /// <summary>Results as comma-separated text.</summary>
 public static class CsvText
 {
-    /// <summary>A header, and a line for each record.</summary>
+    /// <summary>A header and a row for each record.</summary>
     public static string Of<T>(IEnumerable<T> records)
     {
         using var text = new StringWriter(CultureInfo.InvariantCulture) { NewLine = "\n" };

@@ -6,7 +6,7 @@ using OxyPlot.Series;
 
 namespace LongContext;
 
-/// <summary>A table of numbers as a picture: a coloured cell for each, its value written inside, and a scale of the colours.</summary>
+/// <summary>A table of numbers as a picture: coloured cells with their values, and a colour scale.</summary>
 public sealed record HeatMap
 {
     private const double LeastCellWidth = 84, CellHeight = 34, LeastLeft = 190, LetterWidth = 8, Top = 28, Right = 90, Bottom = 12, Heading = 70;
@@ -19,13 +19,13 @@ public sealed record HeatMap
 
     public required IReadOnlyList<string> Rows { get; init; }
 
-    /// <summary>The value of (row, column), or null where there is none.</summary>
+    /// <summary>The value of (row, column), or null if there is none.</summary>
     public required Func<int, int, double?> Value { get; init; }
 
     /// <summary>The values that get the first and the last colour.</summary>
     public (double Low, double High) Range { get; init; } = (0, 1);
 
-    /// <summary>Whether a large value is good (true), bad (false) or neither (null): by it the colours are chosen.</summary>
+    /// <summary>Whether a large value is good (true), bad (false) or neither (null); it decides the colours.</summary>
     public bool? IsLargeGood { get; init; }
 
     public string Format { get; init; } = "0.##";

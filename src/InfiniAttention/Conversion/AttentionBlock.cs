@@ -33,21 +33,21 @@ internal sealed class AttentionBlock
     /// <summary>A prefix with its dot, whether it was given with one or without.</summary>
     public static string Prefix(string prefix) => prefix.Length == 0 || prefix.EndsWith('.') ? prefix : prefix + ".";
 
-    /// <summary>The layout of the block.</summary>
-    /// <exception cref="ArgumentException">It is none that is understood; the message says what was found and what is.</exception>
+    /// <summary>Finds the layout of the block.</summary>
+    /// <exception cref="ArgumentException">The layout is not supported; the message says what was found and what is supported.</exception>
     public LayoutNames Recognize()
     {
         if (Found("bias_k", "bias_v") is { Length: > 0 } added)
         {
-            throw Refuse($"holds {added}: an nn.MultiheadAttention with add_bias_kv attends to a key that is no token, which a layer of segments does not have");
+            throw Refuse($"holds {added}: an nn.MultiheadAttention with add_bias_kv attends to a key that is not a token, which this layer does not support");
         }
 
         if (Found("q_proj_weight", "k_proj_weight", "v_proj_weight") is { Length: > 0 } cross)
         {
-            throw Refuse($"holds {cross}: an nn.MultiheadAttention whose keys or values have a width of their own is for cross-attention; the layer attends its input to itself");
+            throw Refuse($"holds {cross}: an nn.MultiheadAttention whose keys or values have their own width is for cross-attention; the layer supports self-attention only");
         }
 
-        // The layout of which most is there; a tie or nothing at all is no layout.
+        // The layout with the largest share of its weights present; a tie or no weights at all is an unsupported layout.
         var ranked = LayoutNames.All.Select(layout => (Layout: layout, Share: layout.Weights.Count(Holds) / (double)layout.Weights.Count()))
             .OrderByDescending(candidate => candidate.Share).ToArray();
         return ranked[0].Share > ranked[1].Share
@@ -55,15 +55,15 @@ internal sealed class AttentionBlock
             : throw Refuse($"has an unsupported layout. It holds {All()}");
     }
 
-    /// <summary>Throws one <see cref="ArgumentException"/> that names every tensor that is missing, left over or misshapen.</summary>
-    /// <param name="shapes">What the layout has, weights and biases.</param>
-    /// <param name="optional">Further tensors, which may be there.</param>
+    /// <summary>Throws one <see cref="ArgumentException"/> that names every tensor that is missing, left over or of a wrong shape or type.</summary>
+    /// <param name="shapes">The shapes of the layout's weights and biases.</param>
+    /// <param name="optional">The shapes of further tensors, which may be missing.</param>
     /// <param name="hasBias">Whether the layer takes the biases.</param>
     public void Check(IReadOnlyDictionary<string, long[]> shapes, IReadOnlyDictionary<string, long[]> optional, bool hasBias)
     {
         var expected = shapes.Where(entry => hasBias || !IsBias(entry.Key)).ToDictionary(entry => entry.Key, entry => entry.Value);
         var aboutBias = shapes.Keys.Where(IsBias).Any(Holds)
-            ? "; where the block has none beside its other biases, add zeros under that name"
+            ? "; if the block has other biases but not this one, add zeros under that name"
             : "; without it Bias must be false in the layer's options";
         var problems = expected.Keys.Where(name => !Holds(name))
             .Select(name => $"'{name}' ({string.Join(", ", expected[name])}) is missing{(IsBias(name) ? aboutBias : "")}").ToList();
@@ -101,7 +101,7 @@ internal sealed class AttentionBlock
     private string All() => tensors.Count == 0
         ? "nothing there"
         : string.Join(", ", tensors.Take(NamesListed).Select(entry => $"'{entry.Key}' {Describe.Shape(entry.Value)}"))
-            + (tensors.Count > NamesListed ? $" and {tensors.Count - NamesListed} more: the block's place goes into the prefix" : "");
+            + (tensors.Count > NamesListed ? $" and {tensors.Count - NamesListed} more: pass the block's place in the model as the prefix" : "");
 
     private ArgumentException Refuse(string found) => new(
         $"{place} {found}. Supported layouts, each with or without biases: {string.Join("; ", LayoutNames.All.Select(layout => string.Join(" ", layout.Weights)))}.", parameter);

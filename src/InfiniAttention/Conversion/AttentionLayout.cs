@@ -1,15 +1,15 @@
 namespace InfiniAttention;
 
-/// <summary>How an attention block keeps its weights: the names and the form of its tensors, each with or without biases.</summary>
+/// <summary>How an attention block stores its weights: the names and shapes of its tensors, each with or without biases.</summary>
 public enum AttentionLayout
 {
     /// <summary><c>in_proj_weight</c> (queries, keys and values, one below the other), <c>out_proj</c>: <c>nn.MultiheadAttention</c>.</summary>
     TorchMultihead,
 
-    /// <summary><c>q_proj k_proj v_proj o_proj</c>: LLaMA and Mistral as Hugging Face and TorchSharp's GenAI keep them, and this library.</summary>
+    /// <summary><c>q_proj k_proj v_proj o_proj</c>: LLaMA and Mistral in Hugging Face and TorchSharp's GenAI, and this library.</summary>
     HuggingFaceLlama,
 
-    /// <summary><c>wq wk wv wo</c>: LLaMA as Meta keeps it.</summary>
+    /// <summary><c>wq wk wv wo</c>: LLaMA in Meta's code.</summary>
     MetaLlama,
 
     /// <summary><c>qkv_proj</c> (queries, keys and values, one below the other), <c>o_proj</c>: Phi-3.</summary>
@@ -18,14 +18,14 @@ public enum AttentionLayout
     /// <summary><c>q_proj k_proj v_proj dense</c>: Phi-2.</summary>
     Phi2,
 
-    /// <summary><c>c_attn</c> (queries, keys and values side by side, (D, 3D)), <c>c_proj</c>, both transposed: GPT-2 as Hugging Face keeps it.</summary>
+    /// <summary><c>c_attn</c> (queries, keys and values side by side, (D, 3D)), <c>c_proj</c>, both transposed: GPT-2 in Hugging Face.</summary>
     Gpt2,
 }
 
-/// <summary>The names of a layout: of queries, keys and values (one name where they are fused), and of the output.</summary>
+/// <summary>The tensor names of a layout: of queries, keys and values (one name if they are fused), and of the output.</summary>
 /// <param name="Layout">Which layout.</param>
-/// <param name="Inputs">The tensors that make q, k and v, without what follows for weight and bias.</param>
-/// <param name="Output">The tensor that makes the output.</param>
+/// <param name="Inputs">The tensors that give q, k and v, without the suffixes for weight and bias.</param>
+/// <param name="Output">The tensor that gives the output.</param>
 /// <param name="InputSuffix">Between an input's name and <c>weight</c> or <c>bias</c>.</param>
 /// <param name="IsTransposed">Whether weights are (inputs, outputs).</param>
 internal sealed record LayoutNames(AttentionLayout Layout, string[] Inputs, string Output, char InputSuffix = '.', bool IsTransposed = false)
@@ -46,6 +46,6 @@ internal sealed record LayoutNames(AttentionLayout Layout, string[] Inputs, stri
 
     public string OutputTensor(string kind) => $"{Output}.{kind}";
 
-    /// <summary>The weights that a block of this layout has, in any case.</summary>
+    /// <summary>The weights that every block of this layout has.</summary>
     public IEnumerable<string> Weights => Inputs.Select((_, i) => Input(i, "weight")).Append(OutputTensor("weight"));
 }

@@ -2,23 +2,23 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>In what the weights given to <see cref="AttentionWeights.LoadModel(nn.Module, IReadOnlyDictionary{string, Tensor})"/> differ from those of the model.</summary>
+/// <summary>How the weights given to <see cref="AttentionWeights.LoadModel(nn.Module, IReadOnlyDictionary{string, Tensor})"/> differ from those of the model.</summary>
 /// <param name="Missing">Parameters of memories that were not given: they keep their values.</param>
 /// <param name="LeftOver">Parameters of memories that were given and that the model does not have: they were not loaded.</param>
 public sealed record LoadedWeights(IReadOnlyList<string> Missing, IReadOnlyList<string> LeftOver);
 
-/// <content>The weights of a whole model whose blocks were replaced, or whose layers had other options.</content>
+/// <content>Loads the weights of a whole model whose blocks were replaced, or whose layers had other options.</content>
 public static partial class AttentionWeights
 {
     /// <summary>
-    /// Loads the weights of a model from before its attention was replaced, or with other options of the memory. What belongs to a layer's memory
-    /// alone (<c>gate</c>, <c>memory_norm.…</c>, <c>memory_q_proj.weight</c>, <c>memory_k_proj.weight</c>) may be missing, and keeps its initial value, or be
-    /// left over; everything else must be there, and nothing else be left over, as in a strict <c>load_state_dict</c>.
+    /// Loads the weights of a model saved before its attention was replaced, or with other options of the memory. The parameters of the memory
+    /// (<c>gate</c>, <c>memory_norm.…</c>, <c>memory_q_proj.weight</c>, <c>memory_k_proj.weight</c>) may be missing, and then keep their initial values, or be
+    /// left over; everything else must be present and nothing else may be left over, as in a strict <c>load_state_dict</c>.
     /// </summary>
-    /// <param name="model">A model with <see cref="InfiniMultiheadAttention"/>s or <see cref="InfiniAttentionModule"/>s, however deep.</param>
-    /// <param name="stateDict">The weights of the model before.</param>
-    /// <returns>The names of what was missing and of what was left over.</returns>
-    /// <exception cref="ArgumentException">The model holds no Infini-attention layer; or tensors are missing, left over or misshapen: all of them are named. Nothing was loaded.</exception>
+    /// <param name="model">A model with <see cref="InfiniMultiheadAttention"/>s or <see cref="InfiniAttentionModule"/>s, at any depth.</param>
+    /// <param name="stateDict">The weights of the earlier model.</param>
+    /// <returns>The names of the missing and of the left over parameters.</returns>
+    /// <exception cref="ArgumentException">The model holds no Infini-attention layer; or tensors are missing, left over or of a wrong shape: all are named. Nothing was loaded.</exception>
     public static LoadedWeights LoadModel(nn.Module model, IReadOnlyDictionary<string, Tensor> stateDict)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -39,17 +39,17 @@ public static partial class AttentionWeights
     }
 
     /// <summary>The same from a file that <c>Module.save</c> wrote.</summary>
-    /// <param name="model">A model with <see cref="InfiniMultiheadAttention"/>s or <see cref="InfiniAttentionModule"/>s, however deep.</param>
-    /// <param name="path">The file of the model before.</param>
-    /// <returns>The names of what was missing and of what was left over.</returns>
-    /// <exception cref="ArgumentException">The model holds no Infini-attention layer; or tensors are missing or left over: all of them are named. Nothing was loaded.</exception>
+    /// <param name="model">A model with <see cref="InfiniMultiheadAttention"/>s or <see cref="InfiniAttentionModule"/>s, at any depth.</param>
+    /// <param name="path">The file of the earlier model.</param>
+    /// <returns>The names of the missing and of the left over parameters.</returns>
+    /// <exception cref="ArgumentException">The model holds no Infini-attention layer; or tensors are missing or left over, and the message names them all. Nothing was loaded.</exception>
     public static LoadedWeights LoadModel(nn.Module model, string path)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentException.ThrowIfNullOrEmpty(path);
         var own = model.state_dict();
         var found = new Dictionary<string, bool>();
-        model.load(path, strict: false, skip: [.. own.Keys], loadedParameters: found); // reads the names alone
+        model.load(path, strict: false, skip: [.. own.Keys], loadedParameters: found); // reads only the names
         var difference = Compare(model, own, [.. found.Keys], nameof(path));
         model.load(path, strict: false);
         return difference;

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>Takes the weights of other attention blocks into an <see cref="InfiniAttentionModule"/>, and gives them back.</summary>
+/// <summary>Loads the weights of other attention blocks into an <see cref="InfiniAttentionModule"/>, and saves them in the layouts of those blocks.</summary>
 /// <remarks>
 /// The supported layouts are those of <see cref="AttentionLayout"/>, each with or without biases and with any number of
 /// key/value heads. Until the first segment boundary a layer with <see cref="EmptyMemory.LocalOnly"/> then computes what the
@@ -13,20 +13,20 @@ public static partial class AttentionWeights
     /// <summary>Loads the weights of a block, recognising its layout by the names and shapes of its tensors.</summary>
     /// <param name="module">The layer to load into; its options say what is expected.</param>
     /// <param name="stateDict">The weights, of any floating point type, on any device: those of the block, or of a whole model.</param>
-    /// <param name="prefix">The block's place in <paramref name="stateDict"/>, such as <c>layers.0.self_attn</c>; empty for a block's own.</param>
+    /// <param name="prefix">The block's place in <paramref name="stateDict"/>, such as <c>layers.0.self_attn</c>; empty if it holds only the block.</param>
     /// <param name="pairing">
-    /// The rotary pairing that the weights were trained with; where it is not the layer's, queries and keys are reordered so
+    /// The rotary pairing that the weights were trained with; if it is not the layer's, queries and keys are reordered so
     /// that all scores stay the same. Null: the layer's own, nothing is reordered.
     /// </param>
-    /// <param name="skip">Names after the prefix that are no weights, such as <c>rotary_emb.inv_freq</c>: they are passed over.</param>
+    /// <param name="skip">Names after the prefix that are not weights, such as <c>rotary_emb.inv_freq</c>, to skip.</param>
     /// <returns>The layout that was recognised.</returns>
     /// <remarks>
-    /// What belongs to the layer's memory alone (<c>gate</c>, <c>memory_norm.…</c>, <c>memory_q_proj.weight</c>, <c>memory_k_proj.weight</c>) is loaded where it is
-    /// there; without it the layer's own stays as it is.
+    /// The parameters of the layer's memory (<c>gate</c>, <c>memory_norm.…</c>, <c>memory_q_proj.weight</c>, <c>memory_k_proj.weight</c>) are loaded if they are
+    /// present; otherwise the layer's values stay unchanged.
     /// </remarks>
     /// <exception cref="ArgumentException">
-    /// The layout is not recognised, or is one of cross-attention or of added key/value biases; or tensors are missing, left
-    /// over or misshapen: all of them are named. Nothing was loaded.
+    /// The layout is not supported (cross-attention and added key/value biases included); or tensors are missing, left over
+    /// or of a wrong shape, and the message names them all. Nothing was loaded.
     /// </exception>
     public static AttentionLayout Load(
         InfiniAttentionModule module, IReadOnlyDictionary<string, Tensor> stateDict, string prefix = "", RotaryPairing? pairing = null, IEnumerable<string>? skip = null)
@@ -70,13 +70,13 @@ public static partial class AttentionWeights
         Tensor Tensor(string name) => names.IsTransposed ? block[name].t() : block[name]; // a vector is its own transpose
     }
 
-    /// <summary>The layer's weights in another layout: what <see cref="Load"/> of that layout takes.</summary>
+    /// <summary>The layer's weights in another layout, as <see cref="Load"/> takes them.</summary>
     /// <param name="module">The layer.</param>
-    /// <param name="layout">The layout wanted.</param>
+    /// <param name="layout">The layout to save in.</param>
     /// <param name="prefix">What to put before each name, with a dot between; empty for nothing.</param>
     /// <param name="pairing">The rotary pairing of the model that will use the weights; null: the layer's own, nothing is reordered.</param>
-    /// <returns>Copies of the weights, to be disposed of by the caller. What belongs to the memory alone, the gate and more, has no place in another layout and is not among them.</returns>
-    /// <exception cref="ArgumentException">The pairing is given for a layer without rotary embedding, or the layout is none.</exception>
+    /// <returns>Copies of the weights, to be disposed of by the caller. The parameters of the memory, such as the gate, have no place in another layout and are not included.</returns>
+    /// <exception cref="ArgumentException">The pairing is given for a layer without rotary embedding, or the layout is undefined.</exception>
     public static Dictionary<string, Tensor> Save(InfiniAttentionModule module, AttentionLayout layout, string prefix = "", RotaryPairing? pairing = null)
     {
         ArgumentNullException.ThrowIfNull(module);
@@ -147,7 +147,7 @@ public static partial class AttentionWeights
 
     /// <summary>
     /// The rows of each head, (heads * K, …), in the order of another rotary pairing. Interleaved rows 0, 1, 2, 3 … are the
-    /// pairs (0, 1), (2, 3) …; in halves the same pairs stand at (0, W/2), (1, W/2 + 1) …, W being the elements turned.
+    /// pairs (0, 1), (2, 3) …; in halves the same pairs are at (0, W/2), (1, W/2 + 1) …, where W is the number of rotated elements.
     /// </summary>
     private static Tensor Reorder(Tensor rows, InfiniAttentionOptions options, RotaryPairing? from, RotaryPairing? to)
     {
@@ -169,7 +169,7 @@ public static partial class AttentionWeights
     {
         if (!module.HasProjectionModules)
         {
-            throw new ArgumentException($"The layer runs on the weights of an {nameof(InfiniMultiheadAttention)}: use that module's state_dict.", nameof(module));
+            throw new ArgumentException($"The layer uses the weights of an {nameof(InfiniMultiheadAttention)}: use that module's state_dict.", nameof(module));
         }
     }
 

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <content>The layer made from a block that a model has.</content>
+/// <content>Creates the layer from an existing block.</content>
 public sealed partial class InfiniAttentionModule
 {
     /// <summary>
@@ -11,11 +11,11 @@ public sealed partial class InfiniAttentionModule
     /// <see cref="EmptyMemory.LocalOnly"/>, and batch-first input, it computes what that module computes under a causal mask,
     /// up to the first segment boundary.
     /// </summary>
-    /// <remarks>A module made with <c>add_zero_attn</c> computes something else, and nothing in it tells: do not take it over.</remarks>
-    /// <param name="attention">The module, for self-attention; it stays as it is.</param>
-    /// <param name="options">Shape and rules. <c>Bias</c> is taken from the module; its number of heads and its dropout are known to the options alone.</param>
+    /// <remarks>A module made with <c>add_zero_attn</c> computes something else, and nothing in its weights shows it: do not convert such a module.</remarks>
+    /// <param name="attention">The module, for self-attention; it is not changed.</param>
+    /// <param name="options">Shape and rules. <c>Bias</c> is taken from the module; its number of heads and its dropout cannot be read from it and must be given.</param>
     /// <exception cref="ArgumentException">
-    /// The module is of another width than the options, for cross-attention (<c>kdim</c>, <c>vdim</c>) or has <c>add_bias_kv</c>;
+    /// The module's width is not that of the options, or it is for cross-attention (<c>kdim</c>, <c>vdim</c>) or has <c>add_bias_kv</c>;
     /// the message says what was found.
     /// </exception>
     public static InfiniAttentionModule From(MultiheadAttention attention, InfiniAttentionOptions options)
@@ -41,7 +41,7 @@ public sealed partial class InfiniAttentionModule
         return layer;
     }
 
-    /// <summary>Weights that the module does not train are not trained in the layer.</summary>
+    /// <summary>Freezes the layer's weights that are frozen in the module.</summary>
     private static void KeepFrozen(MultiheadAttention attention, InfiniAttentionModule layer)
     {
         var trained = attention.named_parameters().ToDictionary(entry => entry.name, entry => entry.parameter.requires_grad);

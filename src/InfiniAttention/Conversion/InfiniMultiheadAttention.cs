@@ -20,15 +20,15 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     private readonly InfiniAttentionModule attention;
     private readonly bool causalWithoutMask;
 
-    /// <summary>Creates the layer, initialised as <c>nn.MultiheadAttention</c> is. The parameters up to <paramref name="vdim"/> are that module's, but for the segment length.</summary>
+    /// <summary>Creates the layer, initialised like <c>nn.MultiheadAttention</c>. The parameters up to <paramref name="vdim"/> are those of that module, except the segment length.</summary>
     /// <param name="embedded_dim">Width E.</param>
     /// <param name="num_heads">Number of heads; divides E.</param>
     /// <param name="segment_length">Segment length N in tokens: the window of the local attention.</param>
     /// <param name="dropout">Probability of dropping a local attention weight in training.</param>
     /// <param name="bias">Whether the projections have biases.</param>
-    /// <param name="add_bias_kv">Must be false: no token stands for such a key.</param>
-    /// <param name="add_zero_attn">Must be false: no token stands for such a key.</param>
-    /// <param name="kdim">Must be E or null: the layer attends its input to itself.</param>
+    /// <param name="add_bias_kv">Must be false: the added key is not a token.</param>
+    /// <param name="add_zero_attn">Must be false: the added key is not a token.</param>
+    /// <param name="kdim">Must be E or null: the layer attends to itself.</param>
     /// <param name="vdim">Must be E or null.</param>
     /// <param name="update">How segments are written to the memory.</param>
     /// <param name="gateInit">Initial beta of every head's gate.</param>
@@ -38,7 +38,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     /// </param>
     /// <param name="device">Where the parameters are created; default: TorchSharp's default device.</param>
     /// <param name="dtype">float32, float64, bfloat16 or float16; default: TorchSharp's default type.</param>
-    /// <exception cref="ArgumentException">An argument is not one that the layer can honour; the message says what is allowed.</exception>
+    /// <exception cref="ArgumentException">The layer does not support an argument; the message says what is allowed.</exception>
     public InfiniMultiheadAttention(
         long embedded_dim, long num_heads, long segment_length, double dropout = 0.0, bool bias = true, bool add_bias_kv = false, bool add_zero_attn = false,
         long? kdim = null, long? vdim = null, MemoryUpdate update = MemoryUpdate.Linear, double gateInit = 0.0, bool causalWithoutMask = false,
@@ -56,14 +56,14 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
             },
             causalWithoutMask, device, dtype)
     {
-        Require(!add_bias_kv, "add_bias_kv is true; it must be false, because no token stands for such a key.", nameof(add_bias_kv));
-        Require(!add_zero_attn, "add_zero_attn is true; it must be false, because no token stands for such a key.", nameof(add_zero_attn));
-        Require(kdim is null || kdim == embedded_dim, $"kdim is {kdim}; it must be embedded_dim ({embedded_dim}), because the layer attends its input to itself.", nameof(kdim));
-        Require(vdim is null || vdim == embedded_dim, $"vdim is {vdim}; it must be embedded_dim ({embedded_dim}), because the layer attends its input to itself.", nameof(vdim));
+        Require(!add_bias_kv, "add_bias_kv is true; it must be false, because the added key is not a token.", nameof(add_bias_kv));
+        Require(!add_zero_attn, "add_zero_attn is true; it must be false, because the added key is not a token.", nameof(add_zero_attn));
+        Require(kdim is null || kdim == embedded_dim, $"kdim is {kdim}; it must be embedded_dim ({embedded_dim}), because the layer attends to itself.", nameof(kdim));
+        Require(vdim is null || vdim == embedded_dim, $"vdim is {vdim}; it must be embedded_dim ({embedded_dim}), because the layer attends to itself.", nameof(vdim));
     }
 
     /// <summary>Creates the layer from options.</summary>
-    /// <param name="options">Shape and rules: of one width, with as many key/value heads as query heads, since the weights lie in one (3E, E) tensor.</param>
+    /// <param name="options">Shape and rules; queries, keys and values must each have width E, because their weights are one (3E, E) tensor.</param>
     /// <param name="causalWithoutMask">What a call without attn_mask means: refused (false) or causal attention (true).</param>
     /// <param name="device">The device on which the parameters are created; default: TorchSharp's default device.</param>
     /// <param name="dtype">float32, float64, bfloat16 or float16; default: TorchSharp's default type.</param>
@@ -102,16 +102,16 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     /// <param name="key">The same tensor as <paramref name="query"/>.</param>
     /// <param name="value">The same tensor as <paramref name="query"/>.</param>
     /// <param name="key_padding_mask">(B, T), bool or byte, true for a token to ignore. Outputs at such tokens are finite.</param>
-    /// <param name="need_weights">Whether to return the attention weights; honoured for a sequence in one call up to the first segment boundary.</param>
+    /// <param name="need_weights">Whether to return the attention weights; supported for a sequence in one call up to the first segment boundary.</param>
     /// <param name="attn_mask">
     /// The causal mask, (T, T) or (B*H, T, T): bool or byte with true above the diagonal, or numbers to add with 0 up to the
-    /// diagonal and -10000 or less above it. Null is allowed for a single token, or as the constructor was told.
+    /// diagonal and -10000 or less above it. Null is allowed for a single token, or with causalWithoutMask.
     /// </param>
     /// <returns>
-    /// The output, (T, B, E), and, where asked for, the attention weights, (B, T, T), averaged over the heads, before
+    /// The output, (T, B, E), and, if asked for, the attention weights, (B, T, T), averaged over the heads, before
     /// dropout; otherwise, as in <c>nn.MultiheadAttention</c>, an invalid tensor.
     /// </returns>
-    /// <exception cref="ArgumentException">An argument cannot be honoured; the message says why. Nothing was computed or changed.</exception>
+    /// <exception cref="ArgumentException">The layer does not support an argument; the message says why. Nothing was computed or changed.</exception>
     public override Tuple<Tensor, Tensor> forward(Tensor query, Tensor key, Tensor value, Tensor? key_padding_mask, bool need_weights, Tensor? attn_mask)
     {
         CheckSequence(query, key, value);
@@ -157,7 +157,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         var hidden = ~visible & visible.any(-1, true); // a row without any key is cleared below, so that no NaN arises
         return scores.masked_fill(hidden, Scalars.MinusInfinity).softmax(-1).masked_fill(~visible, Scalars.Zero).mean([1]).to(x.dtype);
 
-        // float32 where the type is half, whose scores overflow at 65504
+        // in float32 for float16, whose scores overflow at 65504
         Tensor Heads(Tensor projected) => (x.dtype == ScalarType.Float16 ? projected.to(ScalarType.Float32) : projected)
             .view(projected.size(0), projected.size(1), Options.NumHeads, -1).transpose(1, 2); // (B, H, T, K)
     }
@@ -169,12 +169,12 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
             return info;
         }
 
-        // The layer checks what it is given; joined, a mask of another shape would already have been stretched.
+        // The layer would check the combined mask, but combining would already have broadcast a mask of another shape.
         info?.Validate(padding.size(0), padding.size(1), padding.device);
         return (info ?? new()).WithPadding(info?.KeyPaddingMask is { } mask ? mask.logical_or(padding) : padding);
     }
 
-    /// <summary>What <c>nn.MultiheadAttention</c> returns for weights that nobody asked for.</summary>
+    /// <summary>What <c>nn.MultiheadAttention</c> returns if the weights are not asked for.</summary>
     private static Tensor Invalid()
     {
         var tensor = empty(0);
@@ -186,7 +186,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     {
         ArgumentNullException.ThrowIfNull(query);
         Require(ReferenceEquals(query, key) && ReferenceEquals(query, value),
-            "key or value is another tensor than query; the layer attends its input to itself: pass the same tensor three times.", nameof(key));
+            "key or value is another tensor than query; the layer attends to itself: pass the same tensor three times.", nameof(key));
         Require(query.dim() == 3 && query.size(2) == Options.EmbedDim && query.size(0) >= 1 && query.size(1) >= 1,
             $"query has shape {Describe.Shape(query)}; it must be (T, B, E) with at least one token and one row, and E = {Options.EmbedDim}.", nameof(query));
     }
@@ -218,15 +218,15 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         var isCausal = mask.dtype is ScalarType.Bool or ScalarType.Byte
             ? mask.to(ScalarType.Bool) != visible
             : (visible & (mask == Scalars.Zero)) | (~visible & (mask <= Scalars.Hidden));
-        Require(Describe.AllTrue(isCausal), "attn_mask is another mask than the causal one; the layer attends causally inside segments and honours no other.", Name);
+        Require(Describe.AllTrue(isCausal), "attn_mask is not the causal mask; the layer attends causally inside segments and supports no other mask.", Name);
     }
 
     private void CheckWeights(bool isWanted, StreamSlot? slot, long tokens)
     {
         var start = slot?.PositionOf(attention) ?? 0;
         Require(!isWanted || (start == 0 && tokens <= Options.SegmentLength && slot?.Info is null),
-            $"need_weights is true for tokens {start} to {start + tokens}{(slot?.Info is null ? "" : " with the token info of a streamer")}; there are weights for a sequence "
-            + $"in one call of at most a segment ({Options.SegmentLength} tokens) alone: what is read from the memory has none for each token. Pass false.",
+            $"need_weights is true for tokens {start} to {start + tokens}{(slot?.Info is null ? "" : " with the token info of a streamer")}; weights exist only for a sequence "
+            + $"in one call of at most a segment ({Options.SegmentLength} tokens), because the memory has no weight per token. Pass false.",
             "need_weights");
     }
 

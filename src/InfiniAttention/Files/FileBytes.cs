@@ -30,7 +30,7 @@ internal sealed class FileBytes
         return file;
     }
 
-    /// <summary>The bytes from <paramref name="start"/> on.</summary>
+    /// <summary>Copies <paramref name="count"/> bytes from <paramref name="start"/> on.</summary>
     public byte[] Copy(long start, int count)
     {
         var copy = new byte[count];
@@ -45,7 +45,7 @@ internal sealed class FileBytes
         return copy;
     }
 
-    /// <summary>SHA-256, in capital hexadecimal digits, of the given bytes in place of as many at the beginning.</summary>
+    /// <summary>The SHA-256, in upper-case hexadecimal digits, of the file with its first bytes replaced by the given ones.</summary>
     public string ChecksumAfter(byte[] beginning)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);

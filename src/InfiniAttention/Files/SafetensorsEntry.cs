@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>A tensor in a safetensors file: its type, its shape, where its bytes begin in the file's data, and how many they are.</summary>
+/// <summary>A tensor in a safetensors file: its type, its shape, and the start and number of its bytes in the file's data.</summary>
 internal sealed record SafetensorsEntry(ScalarType Type, long[] Shape, long Start, long Bytes)
 {
     private static readonly (ScalarType Type, string Name, long Bytes)[] Types =
@@ -15,7 +15,7 @@ internal sealed record SafetensorsEntry(ScalarType Type, long[] Shape, long Star
     public static string NameOf(ScalarType type) => Types.Single(entry => entry.Type == type).Name;
 
     /// <summary>Reads an entry of the header.</summary>
-    /// <exception cref="InvalidDataException">It is not an entry of a tensor inside <paramref name="dataBytes"/> bytes of data.</exception>
+    /// <exception cref="InvalidDataException">The entry is not a tensor inside <paramref name="dataBytes"/> bytes of data.</exception>
     public static SafetensorsEntry Parse(string name, JsonElement entry, long dataBytes)
     {
         try

@@ -8,7 +8,7 @@ namespace InfiniAttention;
 
 /// <summary>
 /// A safetensors file that was read: eight bytes of header length, a JSON header, the tensors' bytes. The header's metadata carries a
-/// SHA-256 over the whole file, in which the place of the checksum itself counts as zeros.
+/// SHA-256 over the whole file, in which the checksum's own digits count as zeros.
 /// </summary>
 internal sealed class SafetensorsFile : IDisposable
 {
@@ -70,7 +70,7 @@ internal sealed class SafetensorsFile : IDisposable
             var bytes = file.Copy(start, (int)size);
             if (entry.Type == ScalarType.Bool && bytes.AsSpan().ContainsAnyExceptInRange((byte)0, (byte)1))
             {
-                throw new InvalidDataException($"The file holds other numbers than 0 and 1 as {name}, which is of type bool.");
+                throw new InvalidDataException($"The file holds numbers other than 0 and 1 in {name}, which is of type bool.");
             }
 
             piece.bytes = bytes;
@@ -82,7 +82,7 @@ internal sealed class SafetensorsFile : IDisposable
 
     public void Dispose() => header.Dispose();
 
-    /// <summary>Writes a file next to the path and moves it there when it is whole: a reader sees the old file or the new one.</summary>
+    /// <summary>Writes a temporary file next to the path and moves it there when it is complete: a reader sees the old file or the new one.</summary>
     public static void Write(string path, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<(string Name, Tensor Tensor)> tensors)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
@@ -109,7 +109,7 @@ internal sealed class SafetensorsFile : IDisposable
         using var scope = NewDisposeScope();
         var contiguous = tensors.Select(entry => (entry.Name, Tensor: entry.Tensor.detach().cpu().contiguous())).ToArray();
         var header = Encoding.UTF8.GetBytes(Header(metadata, contiguous));
-        Array.Resize(ref header, (header.Length + 7) / 8 * 8); // the format wants the data aligned, by spaces
+        Array.Resize(ref header, (header.Length + 7) / 8 * 8); // the format aligns the data by padding the header with spaces
         header.AsSpan().Replace((byte)0, (byte)' ');
         var length = new byte[LengthBytes];
         BinaryPrimitives.WriteInt64LittleEndian(length, header.Length);
@@ -179,11 +179,11 @@ internal sealed class SafetensorsFile : IDisposable
         }
         catch (Exception e) when (e is KeyNotFoundException or InvalidOperationException or ArgumentException)
         {
-            throw new InvalidDataException("The file is altered or of another kind: its header has no metadata that is text.", e);
+            throw new InvalidDataException("The file is altered or of another kind: its header has no metadata of strings.", e);
         }
     }
 
-    /// <summary>The tensors must lie one behind the other, without gaps, to the end of the file.</summary>
+    /// <summary>Throws unless the tensors follow each other without gaps to the end of the file.</summary>
     private void CheckPlaces()
     {
         var end = 0L;
@@ -191,7 +191,7 @@ internal sealed class SafetensorsFile : IDisposable
         {
             if (entry.Start != end)
             {
-                throw new InvalidDataException($"The file holds {name} from byte {entry.Start} of its data on; it must begin at {end}, where the tensor before it ends.");
+                throw new InvalidDataException($"The file holds {name} at byte {entry.Start} of its data; it must begin at byte {end}, where the tensor before it ends.");
             }
 
             end += entry.Bytes;
@@ -199,11 +199,11 @@ internal sealed class SafetensorsFile : IDisposable
 
         if (end != file.Length - dataStart)
         {
-            throw new InvalidDataException($"The file holds {file.Length - dataStart} bytes of data, and tensors of {end}.");
+            throw new InvalidDataException($"The file holds {file.Length - dataStart} bytes of data, but its tensors take {end}.");
         }
     }
 
-    /// <summary>The checksum counts as zeros, at the place where the header holds it.</summary>
+    /// <summary>Throws unless the checksum matches; its own digits count as zeros.</summary>
     private void CheckChecksum()
     {
         var checksum = Metadata.GetValueOrDefault("checksum", "");

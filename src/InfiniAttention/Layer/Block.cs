@@ -1,26 +1,26 @@
 namespace InfiniAttention;
 
-/// <summary>Tokens that go through the equations at once: of whole segments, or of (a part of) one.</summary>
-/// <param name="Start">Its first token, counted in the call.</param>
-/// <param name="Length">How many tokens of each row.</param>
-/// <param name="Segments">In how many segments they lie.</param>
+/// <summary>Tokens that are processed at once: whole segments, or a part of one.</summary>
+/// <param name="Start">Its first token in the call.</param>
+/// <param name="Length">Tokens of each row.</param>
+/// <param name="Segments">The number of segments that they are in.</param>
 internal readonly record struct Block(long Start, long Length, long Segments)
 {
-    /// <summary>Whether the call has no other block.</summary>
+    /// <summary>Whether it is the only block of the call.</summary>
     public bool IsOnly { get; init; }
 
-    /// <summary>Whether anybody reads the state after the block.</summary>
+    /// <summary>Whether the state after the block is used.</summary>
     public bool HasSuccessor { get; init; }
 
     /// <summary>
-    /// Splits the tokens of a call: the rest of the open segment, then whole segments, as many at once as a block holds, then a
+    /// Splits the tokens of a call into blocks: the rest of the open segment, then whole segments in blocks of the given size, then a
     /// partial segment.
     /// </summary>
-    /// <param name="position">Where the stream stands.</param>
+    /// <param name="position">The stream's position.</param>
     /// <param name="tokens">Tokens of each row in the call.</param>
     /// <param name="segmentLength">N</param>
     /// <param name="blockSegments">The most segments of a block.</param>
-    /// <param name="isFirstAlone">Whether the first segment is a block of its own, because those after it have a segment before them in view and it has none.</param>
+    /// <param name="isFirstAlone">Whether the first segment is a block of its own, because the segments after it have an earlier segment in view and it has none.</param>
     public static List<Block> Cut(long position, long tokens, long segmentLength, long blockSegments, bool isFirstAlone)
     {
         var blocks = new List<Block>();

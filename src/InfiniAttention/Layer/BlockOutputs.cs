@@ -3,8 +3,8 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>
-/// The outputs of a call's blocks, (B, n, D) each, put together to (B, T, D). Without gradients each goes to its place at
-/// once, so that the next block finds its memory free; with gradients they are joined at the end.
+/// Joins the outputs of a call's blocks, (B, n, D) each, to (B, T, D). Without gradients each is copied to its place at
+/// once, so that the next block can reuse its memory; with gradients they are concatenated at the end.
 /// </summary>
 internal sealed class BlockOutputs(long tokens)
 {

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>How many segments go through the layer at once, where the options leave it open.</summary>
+/// <summary>How many segments the layer processes at once, unless the options say.</summary>
 /// <remarks>
 /// On a CPU a block's temporaries should stay near the cache; on a GPU the number of launches costs, and memory is the
 /// limit. Measured in docs/performance.md.
@@ -22,7 +22,7 @@ internal static class BlockSize
         return Math.Max(1, tokens / (x.size(0) * options.SegmentLength));
     }
 
-    /// <summary>Tokens that a stream passes through a whole model at once: whole segments if all layers' are of one length.</summary>
+    /// <summary>Tokens that a stream passes through a whole model at once: whole segments if all layers have the same segment length.</summary>
     public static long Window(long[] segmentLengths, Device device)
     {
         var tokens = device.type == DeviceType.CPU ? CpuWindow : GpuTokens;

@@ -8,15 +8,15 @@ internal static class GatedMix
 {
     /// <param name="beta">The gates, (H)</param>
     /// <param name="local">A_dot, (B, S, n, G, R, V); overwritten without gradients.</param>
-    /// <param name="retrieved">A_mem as numerator (B, S, n, G, R, V) and denominator (B, S, n, G, R, 1)</param>
+    /// <param name="retrieved">A_mem as its numerator (B, S, n, G, R, V) and denominator (B, S, n, G, R, 1)</param>
     /// <param name="seesMemory">(B, S, n) bool: false for a token of a document that the memory does not hold; null if all do.</param>
-    /// <param name="rule">What a query takes that finds nothing, and the norm of A_mem.</param>
+    /// <param name="rule">What a query that finds nothing gets, and the norm of A_mem.</param>
     /// <returns>(B, S, n, G, R, V)</returns>
     public static Tensor Of(Tensor beta, Tensor local, (Tensor Numerator, Tensor Denominator) retrieved, Tensor? seesMemory, ReadRule rule)
     {
         using var scope = NewDisposeScope();
         var (numerator, denominator) = retrieved;
-        var found = denominator.ne(Scalars.Zero); // NaN is found: a lost memory must not pass for an empty one
+        var found = denominator.ne(Scalars.Zero); // NaN counts as found: a spoilt memory must not pass for an empty one
         if (seesMemory is not null)
         {
             found = found.logical_and(seesMemory.unsqueeze(-1).unsqueeze(-1).unsqueeze(-1));
@@ -37,7 +37,7 @@ internal static class GatedMix
         return mixed.addcmul_(weighted, memoryShare.mul(inverseRms), Scalars.One).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Equation 10 before anything was written.</summary>
+    /// <summary>Equation 10 for an empty memory.</summary>
     public static Tensor OfEmpty(Tensor beta, Tensor local, EmptyMemory emptyMemory)
     {
         using var scope = NewDisposeScope();

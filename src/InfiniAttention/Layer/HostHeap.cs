@@ -3,13 +3,13 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>
-/// Keeps the C library from handing the memory of a block's temporaries back to the system at every call, only to page it in
-/// afresh at the next.
+/// Keeps the C library from returning the memory of a block's temporaries to the system after every call and paging it in
+/// again in the next.
 /// </summary>
 /// <remarks>
 /// glibc raises the sizes from which it maps and trims memory to those of the largest mapped chunk that was ever freed, up to
 /// 32 MB. One tensor of nearly that size, allocated once and freed untouched, costs no memory; without it a forward of
-/// blocks of 4 MB tensors takes up to a third longer (docs/performance.md). Elsewhere it does nothing.
+/// blocks of 4 MB tensors takes up to a third longer (docs/performance.md). With other C libraries it has no effect.
 /// </remarks>
 internal static class HostHeap
 {
@@ -21,6 +21,6 @@ internal static class HostHeap
         return true;
     });
 
-    /// <summary>Makes sure that it was done once in this process.</summary>
+    /// <summary>Applies the setting once per process.</summary>
     public static void KeepTemporaries() => _ = Kept.Value;
 }

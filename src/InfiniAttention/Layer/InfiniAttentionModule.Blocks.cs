@@ -2,13 +2,13 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <content>How a call is cut into blocks, and what goes from block to block.</content>
+/// <content>How a call is cut into blocks, and what is passed from block to block.</content>
 public sealed partial class InfiniAttentionModule
 {
-    /// <summary>Whether the projections are modules of the layer, made or given; if not, they are functions of the module around it.</summary>
+    /// <summary>Whether the projections are modules of the layer, created or given; if not, they are functions of the enclosing module.</summary>
     internal bool HasProjectionModules => projections.Modules is not null;
 
-    /// <summary>Checks, cuts into blocks, attends each, and keeps the state between them.</summary>
+    /// <summary>Checks the arguments, cuts the tokens into blocks, attends each block, and passes the state from block to block.</summary>
     internal (Tensor Output, MemoryState? State) Run(MemoryState? before, Tensor x, TokenInfo? info, CallUse use)
     {
         Check(before, x, info);
@@ -51,12 +51,12 @@ public sealed partial class InfiniAttentionModule
     }
 
     /// <summary>
-    /// Whether all blocks are projected together. In half precision the gradients of weights that are used in each block would be added up in half precision,
-    /// block by block; in one product they are added up in float32. Without gradients, or in float32, each block is projected by itself, which takes less memory.
+    /// Whether all blocks are projected together. In half precision, gradients of weights that are used in each block would be summed in half precision,
+    /// block by block; in one product they are summed in float32. Without gradients, or in float32, each block is projected by itself, which takes less memory.
     /// </summary>
     private static bool IsAtOnce(Tensor x, List<Block> blocks) => blocks.Count > 1 && is_grad_enabled() && Describe.IsHalf(x.dtype);
 
-    /// <summary>Q, K and V of tokens, and of the memory where it has projections of its own.</summary>
+    /// <summary>Q, K and V of the tokens, and Q and K of the memory if it has its own projections.</summary>
     private ProjectedHeads Project(Tensor x, TokenInfo? info)
     {
         x = WithFinitePadding(x, info?.KeyPaddingMask);
@@ -104,7 +104,7 @@ public sealed partial class InfiniAttentionModule
             var isFirst = segments == 1 && before.Position < Options.SegmentLength;
             var steps = new AttentionSteps(
                 Writes: isWhole && (segments > 1 || block.HasSuccessor),
-                Reads: !isFirst || (block.IsOnly && is_grad_enabled()), // a single call's graph holds the gate in any case
+                Reads: !isFirst || (block.IsOnly && is_grad_enabled()), // with gradients on, a single block's graph must include the gate
                 Dropout: training ? Options.Dropout : 0);
             var (a, memory) = attention.Attend(queries, tokens, before.Matrix, context.Learned, steps);
             if (memory.After is not null)
@@ -126,7 +126,7 @@ public sealed partial class InfiniAttentionModule
         Tensor Keys(Tensor projected) => projected.view(batch, segments, n, Options.KeyValueHeads, Options.KeyWidth);
     }
 
-    /// <summary>x for each block. Cut at once, because the gradient of every single cut is as long as x; without gradients views leave no native memory behind.</summary>
+    /// <summary>x for each block. With gradients it is split in one call, because the gradient of a single slice is as large as x; without, views leave no native memory behind.</summary>
     private static Tensor[] Inputs(Tensor x, List<Block> blocks)
     {
         if (blocks.Count == 1)
@@ -140,8 +140,8 @@ public sealed partial class InfiniAttentionModule
     }
 
     /// <summary>
-    /// x (B, T, D) with 0 for padding (B, T) that is not finite, or so large that scores would not be: 0 times NaN would be NaN
-    /// wherever padding counts 0 times.
+    /// x (B, T, D) with 0 in place of padding (B, T) that is not finite or so large that scores would not be finite: where padding
+    /// is multiplied by 0, the product would be NaN.
     /// </summary>
     private static Tensor WithFinitePadding(Tensor x, Tensor? padding)
     {
@@ -156,19 +156,19 @@ public sealed partial class InfiniAttentionModule
     }
 }
 
-/// <summary>Called after a layer writes segments to its memory; <paramref name="position"/> is that of the call's first token of them.</summary>
+/// <summary>Called after a layer writes segments to its memory; <paramref name="position"/> is that of the first of their tokens in the call.</summary>
 internal delegate void SegmentObserver(InfiniAttentionModule layer, SegmentTokens tokens, CompressiveMemory memory, long position);
 
-/// <summary>What stands around a block.</summary>
+/// <summary>The context of a block.</summary>
 /// <param name="Before">The state before it.</param>
 /// <param name="Learned">The gates and the norms.</param>
-/// <param name="Info">What is known of its tokens.</param>
-/// <param name="Observer">Called for segments that are written; null if nobody listens.</param>
+/// <param name="Info">What is known about its tokens.</param>
+/// <param name="Observer">Called for segments that are written; null if there are no listeners.</param>
 internal readonly record struct BlockContext(MemoryState Before, MixParameters Learned, TokenInfo? Info, SegmentObserver? Observer);
 
-/// <summary>What a call is made for.</summary>
+/// <summary>What the caller of a call uses.</summary>
 /// <param name="WantsState">Whether the state after it is returned.</param>
-/// <param name="Observer">Called for segments that are written; null if nobody listens.</param>
+/// <param name="Observer">Called for segments that are written; null if there are no listeners.</param>
 internal readonly record struct CallUse(bool WantsState, SegmentObserver? Observer = null)
 {
     public static readonly CallUse Output = new(false);

@@ -4,7 +4,7 @@ namespace InfiniAttention;
 
 public sealed partial class InfiniAttentionModule
 {
-    /// <summary>Throws for an argument the layer does not take, before anything is computed.</summary>
+    /// <summary>Throws if the layer does not accept an argument, before anything is computed.</summary>
     private void Check(MemoryState? state, Tensor x, TokenInfo? info)
     {
         ArgumentNullException.ThrowIfNull(x);
@@ -54,8 +54,8 @@ public sealed partial class InfiniAttentionModule
 
         if ((state.Open?.Length ?? 0) != state.Position % Options.SegmentLength)
         {
-            throw new ArgumentException($"state stands at position {state.Position} with {state.Open?.Length ?? 0} tokens in its open segment; "
-                + $"it is not of a layer whose SegmentLength is {Options.SegmentLength}.", nameof(state));
+            throw new ArgumentException($"state is at position {state.Position} with {state.Open?.Length ?? 0} tokens in its open segment; "
+                + $"it does not fit a layer whose SegmentLength is {Options.SegmentLength}.", nameof(state));
         }
 
         if (state.LayerType is { } type && type != x.dtype)

@@ -5,12 +5,12 @@ namespace InfiniAttention;
 
 /// <summary>
 /// The Infini-attention layer (Munkhdalai, Faruqui, Gopal, arXiv 2404.07143): causal attention inside segments of N tokens,
-/// a compressive memory of all segments before, and a learned gate that mixes the two for each head.
+/// a compressive memory of all earlier segments, and a learned gate that mixes the two for each head.
 /// </summary>
 /// <remarks>
 /// B batch, T tokens, D model width, H query heads, G key/value heads, R = H/G query heads of each, K key width, V value
 /// width, N segment length, S segments. Parameters are <c>q_proj</c>, <c>k_proj</c>, <c>v_proj</c>, <c>o_proj</c> and <c>gate</c>,
-/// and with options that are not the paper's <c>memory_norm</c>, <c>memory_q_proj</c> and <c>memory_k_proj</c>.
+/// and, with options beyond the paper, <c>memory_norm</c>, <c>memory_q_proj</c> and <c>memory_k_proj</c>.
 /// M and z are float32 whatever the layer's type, float64 in a float64 layer. In evaluation any number of threads may share a layer.
 /// </remarks>
 public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, nn.IModule<Tensor, TokenInfo?, Tensor>
@@ -38,11 +38,11 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
     }
 
     /// <summary>
-    /// Creates the layer around projections that are given: with adapters (LoRA), quantised, or shared. They become the layer's
+    /// Creates the layer with the given projections: with adapters (LoRA), quantised, or shared. They become the layer's
     /// <c>q_proj</c>, <c>k_proj</c>, <c>v_proj</c> and <c>o_proj</c>, so their entries in <c>state_dict</c> are <c>q_proj.…</c> and so on,
     /// and they are disposed of with it.
     /// </summary>
-    /// <param name="options">Shape and rules; <c>Bias</c> is the projections' own matter.</param>
+    /// <param name="options">Shape and rules. Whether there are biases is up to the projections, not to <c>Bias</c>.</param>
     /// <param name="q_proj">(B, T, D) -> (B, T, H*K)</param>
     /// <param name="k_proj">(B, T, D) -> (B, T, G*K)</param>
     /// <param name="v_proj">(B, T, D) -> (B, T, G*V)</param>
@@ -83,7 +83,7 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
         RegisterComponents();
     }
 
-    /// <summary>The options the layer was made with.</summary>
+    /// <summary>The options that the layer was created with.</summary>
     public InfiniAttentionOptions Options { get; }
 
     /// <summary>beta of each head, (H). The memory's share of a head's output is sigmoid(beta), equation 10.</summary>
@@ -95,14 +95,14 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
     /// <summary>Attends x from an empty memory, or continues the stream of the active <see cref="SegmentStreamer"/>.</summary>
     /// <param name="x">(B, T, D)</param>
     /// <returns>(B, T, D)</returns>
-    /// <exception cref="ArgumentException">x has another shape, type or device than the layer takes; nothing was computed or changed.</exception>
+    /// <exception cref="ArgumentException">x does not have the shape, type or device of the layer's inputs; nothing was computed or changed.</exception>
     public override Tensor forward(Tensor x) => forward(x, null);
 
     /// <summary>Attends x from an empty memory, or continues the stream of the active <see cref="SegmentStreamer"/>.</summary>
     /// <param name="x">(B, T, D)</param>
-    /// <param name="info">What is known of each token; null: what the active streamer says, or nothing.</param>
+    /// <param name="info">What is known about each token; null: the info of the active streamer, if any.</param>
     /// <returns>(B, T, D)</returns>
-    /// <exception cref="ArgumentException">x or info has another shape, type or device than the layer takes; nothing was computed or changed.</exception>
+    /// <exception cref="ArgumentException">x or info does not have the shape, type or device that the layer needs; nothing was computed or changed.</exception>
     public Tensor forward(Tensor x, TokenInfo? info)
     {
         if (StreamSlot.Of(this) is not { } slot)
@@ -154,9 +154,9 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
     /// <summary>Attends x, continuing from a state, and returns the state after it. The given state stays valid.</summary>
     /// <param name="state">A state of this layer, or of one with the same options; null for an empty one.</param>
     /// <param name="x">(B, T, D)</param>
-    /// <param name="info">What is known of each token.</param>
+    /// <param name="info">What is known about each token.</param>
     /// <returns>The output, (B, T, D), and the state after x, to be disposed of by the caller.</returns>
-    /// <exception cref="ArgumentException">An argument has another shape, type or device than the layer takes; nothing was computed or changed.</exception>
+    /// <exception cref="ArgumentException">An argument does not have the shape, type or device that the layer needs; nothing was computed or changed.</exception>
     /// <exception cref="ObjectDisposedException">The state was disposed of.</exception>
     public (Tensor Output, MemoryState State) ForwardFrom(MemoryState? state, Tensor x, TokenInfo? info = null)
     {
@@ -165,8 +165,8 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
     }
 
     /// <summary>
-    /// Initialises the projections as <c>nn.Linear</c> does, the gates as the options say, and what else the memory has: its own projections from
-    /// N(0, 1/D), the scales of its norms at 6 and their weights at 1. Projections that were given are left as they are.
+    /// Initialises the projections as <c>nn.Linear</c> does, the gates as the options say, and the memory's other parameters: its own projections from
+    /// N(0, 1/D), the scales of its norms at 6 and their weights at 1. Projections that were given stay unchanged.
     /// </summary>
     public void reset_parameters()
     {

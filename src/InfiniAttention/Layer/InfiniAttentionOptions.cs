@@ -1,6 +1,6 @@
 namespace InfiniAttention;
 
-/// <summary>Which elements of a head form the pairs that a rotary embedding turns.</summary>
+/// <summary>Which elements of a head form the pairs that a rotary embedding rotates.</summary>
 public enum RotaryPairing
 {
     /// <summary>Element i with element i + K/2 (GPT-NeoX, Hugging Face's LLaMA).</summary>
@@ -10,10 +10,10 @@ public enum RotaryPairing
     Interleaved,
 }
 
-/// <summary>A rotary position embedding of the local attention's queries and keys; the memory is without position.</summary>
+/// <summary>A rotary position embedding of the local attention's queries and keys; the memory has no positions.</summary>
 /// <param name="Theta">Base of the frequencies, greater than 0.</param>
 /// <param name="Pairing">Which elements form pairs.</param>
-/// <param name="Width">How many of a head's elements are turned, the first ones (Phi-2 turns 32 of 80); even. Default: all.</param>
+/// <param name="Width">How many of a head's elements are rotated, counted from the first (Phi-2 rotates 32 of 80); even. Default: all.</param>
 public sealed record RotaryOptions(double Theta = 10000.0, RotaryPairing Pairing = RotaryPairing.Halves, long? Width = null);
 
 /// <summary>The shape and the rules of an <see cref="InfiniAttentionModule"/>.</summary>
@@ -28,7 +28,7 @@ public sealed record InfiniAttentionOptions
     /// <summary>Segment length N in tokens: the window of the local attention.</summary>
     public required long SegmentLength { get; init; }
 
-    /// <summary>Number of key/value heads G, each with a memory of its own; divides H. Default: H.</summary>
+    /// <summary>Number of key/value heads G, each with its own memory; divides H. Default: H.</summary>
     public long? NumKeyValueHeads { get; init; }
 
     /// <summary>Width K of a query or key head. Default: D / H.</summary>
@@ -47,24 +47,24 @@ public sealed record InfiniAttentionOptions
     public EmptyMemory EmptyMemory { get; init; }
 
     /// <summary>
-    /// Not the paper's: whether the memory's queries and keys are normalised with a learned scale for each head before sigma, and what is read from it is
+    /// Beyond the paper: whether the memory's queries and keys are normalised with a learned scale for each head before sigma, and what is read from it is
     /// normalised before the gate. A model that is trained with it recalls facts of earlier segments (docs/equations.md, docs/training.md). Default: false.
     /// </summary>
     public bool MemoryNorm { get; init; }
 
     /// <summary>
-    /// Not the paper's: whether the memory has projections of its own for its queries and keys, without bias, in place of those of the local
+    /// Beyond the paper: whether the memory has its own projections of queries and keys, without bias, instead of those of the local
     /// attention; values stay shared. With <see cref="MemoryNorm"/> it learns faster. Default: false.
     /// </summary>
     public bool OwnMemoryProjections { get; init; }
 
     /// <summary>
-    /// How many segments the local attention sees: 1, the paper's, or 2 (not the paper's), where each token also sees the whole segment before its own, at
-    /// the distance at which it stands. The state then holds that segment's keys and values too. Default: 1.
+    /// How many segments the local attention sees: 1, as in the paper, or 2 (beyond the paper): each token then also sees the whole segment before its own, at
+    /// its true distance. The state then holds that segment's keys and values too. Default: 1.
     /// </summary>
     public long LocalSegments { get; init; } = 1;
 
-    /// <summary>Rotary embedding of the local attention; null for none. The number of elements it turns must be even.</summary>
+    /// <summary>Rotary embedding of the local attention; null for none. The number of elements it rotates must be even.</summary>
     public RotaryOptions? Rotary { get; init; }
 
     /// <summary>Whether the four projections have biases. Default: false.</summary>
@@ -76,17 +76,17 @@ public sealed record InfiniAttentionOptions
     /// <summary>Initial beta of every head's gate; the memory's share is sigmoid(beta). Default: 0, half and half.</summary>
     public double GateInit { get; init; }
 
-    /// <summary>Initial beta of each head's gate, H numbers, in place of <see cref="GateInit"/>; null for one number for all.</summary>
+    /// <summary>Initial beta of each head's gate, H numbers, instead of <see cref="GateInit"/>; null to use that for all heads.</summary>
     public IReadOnlyList<double>? GateInitPerHead { get; init; }
 
     /// <summary>
-    /// Whether gradients of gradients are wanted (a gradient penalty, say). The local attention then runs without libtorch's fused
-    /// operator, whose gradient has no gradient of its own: slower, and with memory for N scores a token. Default: false.
+    /// Whether gradients of gradients are needed (for a gradient penalty, for example). The local attention then runs without libtorch's fused
+    /// operator, whose gradient cannot be differentiated: slower, and with memory for N scores per token. Default: false.
     /// </summary>
     public bool SecondDerivatives { get; init; }
 
     /// <summary>
-    /// Tokens, counted over all rows, that are processed at once; at least one segment of every row is. It bounds temporary
+    /// Tokens, counted over all rows, that are processed at once, but at least one segment of every row. It bounds temporary
     /// memory and changes no result. Default: chosen by the device, see docs/performance.md.
     /// </summary>
     public long? BlockTokens { get; init; }
@@ -97,18 +97,18 @@ public sealed record InfiniAttentionOptions
 
     internal long ValueWidth => ValueHeadDim ?? KeyWidth;
 
-    /// <summary>How many elements of a head the rotary embedding turns.</summary>
+    /// <summary>How many elements of a head the rotary embedding rotates.</summary>
     internal long RotaryWidth => Rotary is { } rotary ? rotary.Width ?? KeyWidth : 0;
 
-    /// <summary>Whether the local attention sees other keys than the memory.</summary>
+    /// <summary>Whether the local attention uses other keys than the memory.</summary>
     internal bool HasOtherLocalKeys => Rotary is not null || OwnMemoryProjections;
 
-    /// <summary>Whether a segment's keys look different from the segment after it.</summary>
+    /// <summary>Whether the next segment's queries see other keys of a segment than its own queries do.</summary>
     internal bool HasOtherPassedKeys => Rotary is not null && LocalSegments > 1;
 
     internal long QueriesPerKey => NumHeads / KeyValueHeads;
 
-    /// <summary>Throws an <see cref="ArgumentException"/> for options that describe no layer.</summary>
+    /// <summary>Throws an <see cref="ArgumentException"/> if the options are invalid.</summary>
     internal void Validate()
     {
         AtLeastOne(EmbedDim, nameof(EmbedDim));
@@ -131,7 +131,7 @@ public sealed record InfiniAttentionOptions
             GateInitPerHead is null ? null : $"[{string.Join(", ", GateInitPerHead)}]", $"one finite number for each of the {NumHeads} heads");
         if (Rotary is { } rotary)
         {
-            Require(rotary.Width is not null || KeyWidth % 2 == 0, nameof(HeadDim), KeyWidth, "an even number, because Rotary turns pairs of elements");
+            Require(rotary.Width is not null || KeyWidth % 2 == 0, nameof(HeadDim), KeyWidth, "an even number, because Rotary rotates pairs of elements");
             Require(rotary.Width is null || (rotary.Width >= 2 && rotary.Width <= KeyWidth && rotary.Width % 2 == 0), nameof(RotaryOptions.Width), rotary.Width,
                 $"an even number from 2 to the width of a head ({KeyWidth})");
             Require(double.IsFinite(rotary.Theta) && rotary.Theta > 0, nameof(RotaryOptions.Theta), rotary.Theta, "a finite number greater than 0");

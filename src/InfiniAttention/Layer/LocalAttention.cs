@@ -13,7 +13,7 @@ internal static class LocalAttention
     /// <param name="q">(B, S, n, G, R, K)</param>
     /// <param name="tokens">The L tokens.</param>
     /// <param name="dropout">Probability of dropping a weight.</param>
-    /// <param name="isFused">Whether to use libtorch's fused operator, whose gradient has no gradient.</param>
+    /// <param name="isFused">Whether to use libtorch's fused operator, whose gradient cannot be differentiated.</param>
     /// <returns>(B, S, n, G, R, V)</returns>
     public static Tensor Attend(Tensor q, SegmentTokens tokens, double dropout, bool isFused = true)
     {
@@ -21,7 +21,7 @@ internal static class LocalAttention
         var (k, v, marks, n) = (tokens.LocalKeys, tokens.Values, tokens.Marks, q.size(2));
         if (q.dtype == ScalarType.Float16 && q.device_type == DeviceType.CPU)
         {
-            // On a CPU the scores would be half too, and overflow at 65504; a GPU keeps them in float32 by itself.
+            // On a CPU the scores would be float16 too and overflow at 65504; a GPU keeps them in float32.
             (q, k, v) = (q.to(ScalarType.Float32), k.to(ScalarType.Float32), v.to(ScalarType.Float32));
         }
 
@@ -29,7 +29,7 @@ internal static class LocalAttention
         var isSpoilt = marks.Documents is null ? null : IsSpoilt(k, v);
         if (isSpoilt is not null)
         {
-            // Hidden is not enough: 0 times NaN is NaN. Queries that do see such a key get NaN below.
+            // Hiding a key is not enough: 0 times NaN is NaN. Queries that see such a key get NaN below.
             (k, v) = (Cleared(k), Cleared(v));
         }
 
@@ -79,7 +79,7 @@ internal static class LocalAttention
         var isCausal = visible is null && n == length;
         if (isCausal && group > 1)
         {
-            // The heads that share a key head read it through a stride of 0: keys and values are never copied for each.
+            // The heads that share a key head read it through a stride of 0: keys and values are never copied per head.
             var rows = batch * segments * heads;
             return kernel.Call(
                     q.permute(0, 1, 3, 4, 2, 5).reshape(rows, group, n, width),
@@ -89,7 +89,7 @@ internal static class LocalAttention
                 .view(batch, segments, heads, group, n, valueWidth).permute(0, 1, 4, 2, 3, 5);
         }
 
-        // The heads that share a key head stand one below the other as rows of queries.
+        // The heads that share a key head are stacked as rows of queries.
         var (queries, mask) = group == 1
             ? (q.view(batch * segments, n, heads, width).transpose(1, 2), Rows(visible, n, length, q.device))
             : (q.permute(0, 1, 3, 4, 2, 5).reshape(batch * segments, heads, group * n, width), Repeated(Rows(visible, n, length, q.device), group));
@@ -118,7 +118,7 @@ internal static class LocalAttention
     private static Tensor? Repeated(Tensor? mask, long group) => mask?.expand(mask.size(0), group, mask.size(2), mask.size(3))
         .reshape(mask.size(0), 1, group * mask.size(2), mask.size(3));
 
-    /// <summary>Which tokens hold a number that is not finite, (B, S, L).</summary>
+    /// <summary>Which tokens have a key or value that is not finite, (B, S, L).</summary>
     private static Tensor IsSpoilt(Tensor k, Tensor v) => IsFinite(k).logical_and(IsFinite(v)).logical_not();
 
     private static Tensor IsFinite(Tensor heads) => heads.detach().isfinite().flatten(3).all(-1);

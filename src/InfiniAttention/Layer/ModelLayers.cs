@@ -6,7 +6,7 @@ namespace InfiniAttention;
 internal static class ModelLayers
 {
     /// <summary>Each layer once, with its name in the model (empty for a model that is the layer), in the order of the modules.</summary>
-    /// <exception cref="ArgumentException">The model holds none.</exception>
+    /// <exception cref="ArgumentException">The model has none.</exception>
     public static (string Name, InfiniAttentionModule Layer)[] Of(nn.Module model)
     {
         ArgumentNullException.ThrowIfNull(model);

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>The projections of tokens: q and k of the local attention, q and k of the memory (the same, or of projections of their own), and v.</summary>
+/// <summary>The projections of tokens: q and k of the local attention, q and k of the memory (the same, or from its own projections), and v.</summary>
 /// <param name="Q">(B, n, H*K)</param>
 /// <param name="K">(B, n, G*K)</param>
 /// <param name="V">(B, n, G*V)</param>

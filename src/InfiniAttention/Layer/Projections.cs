@@ -5,14 +5,14 @@ namespace InfiniAttention;
 
 /// <summary>
 /// The projections of a layer: q (…, H*K), k (…, G*K) and v (…, G*V) from x (…, D), and from the heads' outputs (…, H*V) back
-/// to (…, D). They are the layer's own, given from outside, or those of a block that keeps its weights in another layout.
+/// to (…, D). They are created by the layer, given to it, or functions of a block that stores its weights in another layout.
 /// </summary>
 internal sealed record Projections(Func<Tensor, Tensor> Query, Func<Tensor, Tensor> Key, Func<Tensor, Tensor> Value, Func<Tensor, Tensor> Output)
 {
     /// <summary>The modules that the layer registers; null if another module holds the weights.</summary>
     public ProjectionModules? Modules { get; private init; }
 
-    /// <summary>Whether the projections are linear layers that the layer made itself.</summary>
+    /// <summary>Whether the projections are linear layers that the layer created.</summary>
     public bool AreOwn { get; private init; }
 
     public static Projections Own(Linear query, Linear key, Linear value, Linear output) => Of(query, key, value, output) with { AreOwn = true };

@@ -5,16 +5,16 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>
-/// Rotary position embedding (Su et al., arXiv 2104.09864) for positions 0 to N-1 of a segment, and below 0 for keys of segments before. Scores depend on distances
-/// alone, so positions that restart at each segment give the same scores as absolute ones, exact at any position of a stream.
-/// Of a head's K elements it turns the first <c>width</c>.
+/// Rotary position embedding (Su et al., arXiv 2104.09864) for positions 0 to N-1 of a segment, and negative ones for keys of earlier segments. Scores depend only on
+/// distances, so positions that restart at each segment give the same scores as absolute ones, exact at any position of a stream.
+/// It rotates the first <c>width</c> of a head's K elements.
 /// </summary>
 internal sealed class RotaryEmbedding(RotaryOptions options, long width, long first, long end) : IDisposable
 {
-    // One table for each device and type the layer was used on: it is no weight, and threads share it.
+    // One table for each device and type that the layer was used with. Tables are not weights, and threads share them.
     private readonly ConcurrentDictionary<(DeviceType, int, ScalarType), Lazy<(Tensor Cos, Tensor Sin)>> tables = new();
 
-    /// <summary>Turns the first elements of x (B, S, n, …, K), whose first token stands at <paramref name="position"/> of its segment.</summary>
+    /// <summary>Rotates the first elements of x (B, S, n, …, K), whose first token is at <paramref name="position"/> of its segment.</summary>
     public Tensor Rotate(Tensor x, long position)
     {
         using var scope = NewDisposeScope();
@@ -62,7 +62,7 @@ internal sealed class RotaryEmbedding(RotaryOptions options, long width, long fi
             }
         }
 
-        // Normal tensors, even where the first use is in inference mode.
+        // The tables are normal tensors, even if they are first used in inference mode.
         using var noInference = inference_mode(false);
         using var noGrad = no_grad();
         return (Table(cos), Table(sin));

@@ -9,7 +9,7 @@ internal sealed class SegmentAttention(InfiniAttentionOptions options)
     private readonly UpdateRule update = UpdateRule.Of(options.Update, options.DeltaNormalizer);
 
     /// <param name="queries">Q of the last n tokens of each segment.</param>
-    /// <param name="tokens">K and V of each segment so far, and of the segment before if it is in view.</param>
+    /// <param name="tokens">K and V of each segment so far, and of the earlier segment if it is in view.</param>
     /// <param name="before">M and z before the first segment.</param>
     /// <param name="learned">The gates and the norms.</param>
     /// <param name="steps">What this block needs of the equations.</param>
@@ -21,7 +21,7 @@ internal sealed class SegmentAttention(InfiniAttentionOptions options)
         // Equation 6: A_dot = softmax(Q K^T / sqrt(K)) V
         var local = Describe.As(LocalAttention.Attend(queries.Local, tokens.InView(), steps.Dropout, !options.SecondDerivatives), before.M.dtype);
 
-        // Equations 8 and 9: M_s = T_s M_{s-1} + W_s. They come first because all segments go at once, and each reads M_{s-1}.
+        // Equations 8 and 9: M_s = T_s M_{s-1} + W_s. They come first because all segments are computed at once, and each reads M_{s-1}.
         var memory = steps.Writes ? CompressiveMemory.Write(update, before.M, before.Z, tokens, learned.Norm) : CompressiveMemory.Unchanged(before.M, before.Z);
 
         // Equations 7 and 10: A_mem = sigma(Q) M_{s-1} / (sigma(Q) z_{s-1}), A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot
@@ -30,7 +30,7 @@ internal sealed class SegmentAttention(InfiniAttentionOptions options)
         return (a.MoveToOuterDisposeScope(), memory.MoveToOuterDisposeScope());
     }
 
-    /// <summary>Equations 7 and 10: as operators, or on a CPU without gradients in passes that compute the same.</summary>
+    /// <summary>Equations 7 and 10: in tensor operators, or, on a CPU without gradients, in managed code that computes the same.</summary>
     private Tensor Mix(Tensor q, SegmentMarks marks, CompressiveMemory memory, MixParameters learned, Tensor local)
     {
         var (beta, rule) = (learned.Beta, new ReadRule(options.EmptyMemory, learned.Norm));
@@ -44,13 +44,13 @@ internal sealed class SegmentAttention(InfiniAttentionOptions options)
 /// <summary>Q as the local attention and as the memory see it, (B, S, n, G, R, K): with and without position.</summary>
 internal readonly record struct SegmentQueries(Tensor Local, Tensor Memory);
 
-/// <summary>The learned numbers of the memory's path in the memory's type.</summary>
+/// <summary>The gates and the norms in the memory's type.</summary>
 /// <param name="Beta">The gates, (H)</param>
 /// <param name="Norm">The norms; null for none.</param>
 internal readonly record struct MixParameters(Tensor Beta, NormScales? Norm);
 
 /// <summary>What a block needs of the equations.</summary>
-/// <param name="Writes">Whether its segments are whole and somebody reads the memory after them.</param>
-/// <param name="Reads">Whether anything can be in the memory before them.</param>
+/// <param name="Writes">Whether its segments are whole and the memory after them is used.</param>
+/// <param name="Reads">Whether the memory before them can hold anything.</param>
 /// <param name="Dropout">Probability of dropping a local attention weight.</param>
 internal readonly record struct AttentionSteps(bool Writes, bool Reads, double Dropout);

@@ -1,12 +1,12 @@
 namespace InfiniAttention;
 
 /// <summary>
-/// What a stream and the layers of its model share while the stream is active on a thread: each layer's state goes in and comes out,
-/// and what is known of the tokens. A streamer fills it; the layers read and write it, and know no more of streams.
+/// What a stream and the layers of its model share while the stream is active on a thread: each layer's state, before and after its tokens,
+/// and what is known about the tokens. A streamer fills it; the layers read and write it, and know nothing else about streams.
 /// </summary>
 /// <remarks>
-/// A slot belongs to one computation on one thread, and is kept by both. A thread alone would not do: while a computation awaits
-/// inside its activation, its thread runs others, which must not see its memory.
+/// A slot belongs to one computation on one thread, and both refer to it. The thread alone would not be enough: while a computation awaits
+/// inside its activation, its thread runs other computations, which must not see its memory.
 /// </remarks>
 internal abstract class StreamSlot : IDisposable
 {
@@ -58,17 +58,17 @@ internal abstract class StreamSlot : IDisposable
         }
     }
 
-    /// <summary>What is known of each token of the call under way, (B, T).</summary>
+    /// <summary>What is known about each token of the current call, (B, T).</summary>
     public TokenInfo? Info { get; }
 
-    /// <summary>Called for segments that a layer writes; null if nobody listens.</summary>
+    /// <summary>Called for segments that a layer writes; null if there are no listeners.</summary>
     public abstract SegmentObserver? Observer { get; }
 
-    /// <summary>The slot that was the active one before.</summary>
+    /// <summary>The slot that was active before.</summary>
     protected StreamSlot? Outer { get; }
 
     /// <summary>The slot that a layer of a call on this thread continues; null if it starts from an empty memory.</summary>
-    /// <exception cref="InvalidOperationException">The layer runs in a stream's call, and the stream cannot carry its memory; the message says why.</exception>
+    /// <exception cref="InvalidOperationException">The layer runs in a stream's call that cannot carry its memory; the message says why.</exception>
     public static StreamSlot? Of(InfiniAttentionModule layer)
     {
         var (here, around) = (OnThread, InComputation);
@@ -80,13 +80,13 @@ internal abstract class StreamSlot : IDisposable
         if (around?.Carries(layer) == true)
         {
             throw new InvalidOperationException(
-                "A layer ran on another thread than the stream that is active around it (Task.Run inside Activate, perhaps): "
+                "A layer ran on another thread than the stream that is active around it (for example, in Task.Run inside Activate): "
                     + "run the model on the thread that activated the stream.");
         }
 
         return here?.Carries(layer) == true
             ? throw new InvalidOperationException(
-                "A layer ran on a thread on which another computation has a stream of the layer's model active (an await inside its activation, perhaps): "
+                "A layer ran on a thread on which another computation has a stream of the layer's model active (for example, after an await inside its activation): "
                     + "begin and end an activation without an await in between.")
             : null;
     }
@@ -95,20 +95,20 @@ internal abstract class StreamSlot : IDisposable
     /// <exception cref="InvalidOperationException">The layer must not run here.</exception>
     protected abstract bool Carries(InfiniAttentionModule layer);
 
-    /// <summary>The state that the layer continues from; null for an empty memory. It stays the slot's.</summary>
+    /// <summary>The state that the layer continues from; null for an empty memory. The slot keeps its ownership.</summary>
     public abstract MemoryState? Enter(InfiniAttentionModule layer);
 
-    /// <summary>Where the layer's next token stands in the stream.</summary>
+    /// <summary>The position of the layer's next token in the stream.</summary>
     public abstract long PositionOf(InfiniAttentionModule layer);
 
     /// <summary>Called after <see cref="Enter"/>, with the state after the layer's tokens, or null if it failed.</summary>
     public abstract void Exit(InfiniAttentionModule layer, MemoryState? after);
 
-    /// <summary>Called once, when the slot is no longer that of its thread.</summary>
+    /// <summary>Called once, when the slot ends.</summary>
     protected abstract void Ended();
 
-    /// <summary>Gives computation and thread back the slots that they had before.</summary>
-    /// <exception cref="InvalidOperationException">This is another thread. The slot is over all the same.</exception>
+    /// <summary>Ends the slot and restores the slots that the computation and the thread had before.</summary>
+    /// <exception cref="InvalidOperationException">It is called on another thread than the slot began on. The slot is still ended.</exception>
     public void Dispose()
     {
         if (isOver)
@@ -121,7 +121,7 @@ internal abstract class StreamSlot : IDisposable
         if (Environment.CurrentManagedThreadId != thread)
         {
             throw new InvalidOperationException(
-                "An activation ended on another thread than it began on (an await inside it, perhaps), and what its model read in between may not be in the stream: "
+                "An activation ended on another thread than it began on (for example, after an await inside it), and what its model read in between may not be in the stream: "
                     + "begin and end an activation on one thread.");
         }
 

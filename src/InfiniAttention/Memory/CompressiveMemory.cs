@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>The compressive memory of a block of segments: what is in it before each of them and after the last, and what queries read from it.</summary>
+/// <summary>The compressive memory of a block of segments: its contents before each of them and after the last, and what queries read from it.</summary>
 /// <remarks>
 /// B batch, S segments, G key/value heads, R = H/G query heads of each, n tokens of each segment (N if whole), K key width, V value width.
 /// </remarks>
@@ -11,7 +11,7 @@ namespace InfiniAttention;
 /// <param name="After">M (B, G, K, V) and z (B, G, K) after the last segment; null if nothing was written.</param>
 internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z)? After)
 {
-    /// <summary>The memory as it is, before a segment that is not written.</summary>
+    /// <summary>The memory before a segment that is not written.</summary>
     public static CompressiveMemory Unchanged(Tensor m, Tensor z) => new(m.unsqueeze(1), z.unsqueeze(1), null);
 
     /// <summary>Equations 8 and 9 for all segments at once.</summary>
@@ -38,7 +38,7 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
         return new CompressiveMemory(mBefore, zBefore, (mAfter, zAfter)).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Hands the tensors to the dispose scope around the innermost one.</summary>
+    /// <summary>Moves the tensors to the dispose scope around the innermost one.</summary>
     public CompressiveMemory MoveToOuterDisposeScope()
     {
         M.MoveToOuterDisposeScope();
@@ -50,7 +50,7 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
 
     /// <summary>Equation 7, A_mem = sigma(Q) M / (sigma(Q) z), as its numerator and denominator.</summary>
     /// <param name="q">(B, S, n, G, R, K)</param>
-    /// <param name="norm">The norms on the memory's path, of which this takes that of q; null for none.</param>
+    /// <param name="norm">The norms on the memory's path, of which only that of q applies here; null for none.</param>
     /// <returns>(B, S, n, G, R, V) and (B, S, n, G, R, 1)</returns>
     public (Tensor Numerator, Tensor Denominator) Read(Tensor q, NormScales? norm = null)
     {
@@ -64,7 +64,7 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
         Tensor PerToken(Tensor perHead) => perHead.view(batch, segments, heads, group, n, perHead.size(2)).permute(0, 1, 4, 2, 3, 5);
     }
 
-    /// <summary>sigma(K) and V of each head apart, and what is written of sigma(K): times the write weights, with its sum over each segment.</summary>
+    /// <summary>sigma(K) and V per head, and sigma(K) as it is written: multiplied by the write weights, with its sum over each segment.</summary>
     /// <returns>(B*S*G, N, K), (B*S*G, N, V), and (B*S*G, N, K) with (B*S*G, K)</returns>
     private static (Tensor SigmaK, Tensor Values, (Tensor SigmaK, Tensor Sums) Written) Apart(SegmentTokens tokens, ScalarType type, NormScales? norm)
     {
@@ -95,7 +95,7 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
         return (sigmaK.MoveToOuterDisposeScope(), values.MoveToOuterDisposeScope(), (written.MoveToOuterDisposeScope(), sums.MoveToOuterDisposeScope()));
     }
 
-    /// <summary>sigma(K) and V with 0 for tokens that are not written and not finite: 0 times NaN would be NaN.</summary>
+    /// <summary>sigma(K) and V with 0 for tokens that are not finite and not written, because 0 times NaN would be NaN.</summary>
     /// <param name="sigmaK">(B*S*G, N, K)</param>
     /// <param name="values">(B*S*G, N, V)</param>
     /// <param name="weights">(B*S*G, N, 1)</param>

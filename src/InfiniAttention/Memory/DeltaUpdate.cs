@@ -16,7 +16,7 @@ internal sealed class DeltaUpdate(DeltaNormalizer normalizer) : UpdateRule
         var z = normalizer == DeltaNormalizer.BeforeSegment ? writes.NormalizerBefore : writes.NormalizerAfter;
         var denominator = FeatureMap.Denominator(sigmaK, z.reshape(-1, 1, sigmaK.size(2))); // sigma(K) z, (B*S*G, N, 1)
 
-        // Keys that find an empty memory have nothing to subtract.
+        // With an empty memory there is nothing to subtract.
         var isEmpty = denominator.eq(Scalars.Zero);
         var minusInverse = denominator.masked_fill(isEmpty, Scalars.One).reciprocal().masked_fill(isEmpty, Scalars.Zero).neg_();
 

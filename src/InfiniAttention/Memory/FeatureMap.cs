@@ -5,11 +5,11 @@ namespace InfiniAttention;
 /// <summary>sigma(x) = ELU(x) + 1, the feature map of the memory's keys and queries.</summary>
 internal static class FeatureMap
 {
-    /// <summary>sigma, computed as max(x, 0) + exp(min(x, 0)), which keeps its relative precision where ELU + 1 cancels.</summary>
+    /// <summary>sigma, computed as max(x, 0) + exp(min(x, 0)), which stays precise where ELU + 1 cancels.</summary>
     /// <remarks>
     /// The exponent's lower limit keeps it so far above 0 that a denominator sigma(q) z is 0 only for a memory to which nothing was
     /// written, and that the square of its reciprocal, which gradients need, is finite unless write weights are tiny. Its gradient
-    /// is that of ELU, one pass: with gradients on, the graph records ELU, whose result is then brought to the precise value.
+    /// is that of ELU, one pass: with gradients on, the graph records ELU, whose result is then replaced by the precise value.
     /// </remarks>
     public static Tensor Apply(Tensor x)
     {
@@ -22,12 +22,12 @@ internal static class FeatureMap
     }
 
     /// <summary>
-    /// sigma of heads, then the heads apart for batched products. sigma comes first, while a token's heads lie side by side as their
-    /// projection left them: in any other order its gradient is several times slower.
+    /// sigma of heads, then a reshape per head for batched products. sigma comes first, while a token's heads are adjacent in memory as their
+    /// projection wrote them: in any other order its gradient is several times slower.
     /// </summary>
     /// <param name="heads">(B, S, n, G, R, K)</param>
     /// <param name="type">The memory's type.</param>
-    /// <param name="norm">What is done to the heads before; null for nothing.</param>
+    /// <param name="norm">The norm applied before sigma; null for none.</param>
     /// <returns>(B*S*G, R*n, K)</returns>
     public static Tensor ApplyToHeads(Tensor heads, ScalarType type, Func<Tensor, Tensor>? norm = null)
     {
@@ -40,9 +40,9 @@ internal static class FeatureMap
     /// <summary>sigma z of each token, the denominator of equations 7 and 9.</summary>
     /// <param name="sigma">(P, n, K)</param>
     /// <param name="normalizer">z, (P, 1, K)</param>
-    /// <param name="mayOverwrite">Whether sigma is not needed any more.</param>
+    /// <param name="mayOverwrite">Whether sigma may be overwritten.</param>
     /// <returns>(P, n, 1)</returns>
-    /// <remarks>A batched matrix-vector product is slower than product and sum, but its gradient is cheaper.</remarks>
+    /// <remarks>A batched matrix-vector product is slower than a product and a sum, but its gradient is cheaper.</remarks>
     public static Tensor Denominator(Tensor sigma, Tensor normalizer, bool mayOverwrite = false)
     {
         if (is_grad_enabled())

@@ -6,18 +6,18 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>
-/// The element-wise work of equations 7 to 10 on a CPU without gradients, in three passes over vectors in place of about twenty
-/// operators that each read and write memory: keys, queries, mix. What they compute is what <see cref="FeatureMap"/>,
-/// <see cref="CompressiveMemory"/> and <see cref="GatedMix"/> compute, which are their oracle and serve every other case.
+/// The element-wise work of equations 7 to 10 on a CPU without gradients, in three vectorised passes instead of about twenty
+/// operators that each read and write memory: keys, queries, mix. They compute the same as <see cref="FeatureMap"/>,
+/// <see cref="CompressiveMemory"/> and <see cref="GatedMix"/>, which are their oracle and handle all other cases.
 /// </summary>
 /// <remarks>B batch, S segments, n tokens of each (N if whole), G key/value heads, R = H/G query heads of each, K key width, V value width.</remarks>
 internal static class HostPasses
 {
-    /// <summary>Whether heads (B, S, n, …, K) are a case for the passes: no gradient wanted, on a CPU, in the memory's type, without gaps, of whole vectors.</summary>
+    /// <summary>Whether the passes can process heads (B, S, n, …, K): gradients off, on a CPU, in the memory's type, contiguous, a multiple of a vector wide.</summary>
     public static bool Takes(Tensor heads, ScalarType memoryType) =>
         HostVector.HasExp && heads.dtype == memoryType && heads.size(2) > 1 && AreVectors(heads);
 
-    /// <summary>sigma(K) and V of each head apart, and the sum of sigma(K) over the tokens of each segment.</summary>
+    /// <summary>sigma(K) and V per head, and the sum of sigma(K) over the tokens of each segment.</summary>
     /// <param name="keys">(B, S, N, G, K)</param>
     /// <param name="values">(B, S, N, G, V)</param>
     /// <param name="norm">The norms on the memory's path; null for none.</param>
@@ -41,9 +41,9 @@ internal static class HostPasses
         return (sigmaK, apart, sums);
     }
 
-    /// <summary>Sums over the segments before each, and over all: <see cref="SegmentScan"/> of the linear rule.</summary>
-    /// <param name="initial">What was there before the first segment, (B, G, …)</param>
-    /// <param name="added">What each segment adds, (B, S, G, …), without gaps.</param>
+    /// <summary>Sums over the segments before each one, and over all: <see cref="SegmentScan"/> for the linear rule.</summary>
+    /// <param name="initial">The value before the first segment, (B, G, …)</param>
+    /// <param name="added">What each segment adds, (B, S, G, …), contiguous.</param>
     /// <returns>(B, S, G, …) and (B, G, …)</returns>
     public static (Tensor Before, Tensor After) Sums(Tensor initial, Tensor added)
     {
@@ -61,14 +61,14 @@ internal static class HostPasses
         return (before, after);
     }
 
-    /// <summary>Whether (B, S, G, …) is a case for <see cref="Sums(Tensor, Tensor)"/>.</summary>
+    /// <summary>Whether (B, S, G, …) can be summed by <see cref="Sums(Tensor, Tensor)"/>.</summary>
     public static bool TakesSums(Tensor added) => AreVectors(added);
 
     /// <summary>Equations 7 and 10. The share of the memory and the denominator go into the rows of sigma(Q) before the product with M.</summary>
     /// <param name="q">(B, S, n, G, R, K)</param>
     /// <param name="memory">The memory before each segment.</param>
     /// <param name="beta">The gates, (H)</param>
-    /// <param name="rule">What a query that finds nothing takes, and the norms.</param>
+    /// <param name="rule">What a query that finds nothing gets, and the norms.</param>
     /// <param name="local">A_dot, (B, S, n, G, R, V); overwritten.</param>
     /// <returns>A, (B, S, n, G, R, V)</returns>
     public static Tensor ReadAndMix(Tensor q, CompressiveMemory memory, Tensor beta, ReadRule rule, Tensor local) => q.dtype == ScalarType.Float64
@@ -160,7 +160,7 @@ internal static class HostPasses
     /// <summary>Where the pass over the queries writes.</summary>
     /// <param name="Rows">sigma(Q) sigmoid(beta) / (sigma(Q) z), with norms sigma(Q) / (sigma(Q) z), (B*S*G, R*n, K)</param>
     /// <param name="LocalShares">The share of A_dot, (B*S, n, G*R)</param>
-    /// <param name="IsGated">Whether a query that finds nothing takes its share of nothing.</param>
+    /// <param name="IsGated">Whether the gate also applies to a query that finds nothing.</param>
     private sealed record ScaledQueries(Tensor Rows, Tensor LocalShares, bool IsGated);
 
     private static void Queries<T>(Tensor q, Tensor normalizer, Tensor gates, HostNorm<T>? norm, ScaledQueries scaled)
@@ -194,7 +194,7 @@ internal static class HostPasses
                         }
 
                         var denominator = Vector.Sum(dot);
-                        var isFound = denominator != T.Zero; // NaN is found: a lost memory must not pass for an empty one
+                        var isFound = denominator != T.Zero; // NaN counts as found: a spoilt memory must not pass for an empty one
                         localShares[token] = T.One - (isFound || scaled.IsGated ? share : T.Zero);
                         var factor = new Vector<T>(isFound ? (norm is null ? share : T.One) / denominator : T.Zero);
                         for (var i = 0; i < row.Length; i++)
@@ -207,7 +207,7 @@ internal static class HostPasses
         });
     }
 
-    /// <summary>local * its share + product, in place; with norms the product is A_mem, and its norm is taken here.</summary>
+    /// <summary>local * its share + product, in place; with norms the product is A_mem, which is normalised here.</summary>
     /// <param name="local">(B, S, n, G, R, V)</param>
     /// <param name="shares">(B*S, n, G*R)</param>
     /// <param name="product">(B*S*G, R*n, V)</param>

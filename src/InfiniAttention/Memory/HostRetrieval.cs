@@ -6,16 +6,16 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>
-/// Equations 7 and 10 for one query of each head on a CPU, in one pass over M. The arithmetic of a one-token step is small; as
-/// operators of their own its twenty parts would cost more than projections and local attention together.
+/// Equations 7 and 10 for one query of each head on a CPU, in one pass over M. A one-token step needs little arithmetic; as
+/// twenty separate operators it would cost more than projections and local attention together.
 /// </summary>
 /// <remarks>B batch, G key/value heads, R query heads of each, K key width, V value width.</remarks>
 internal static class HostRetrieval
 {
-    /// <summary>The most elements of M, counted once for each query, that one thread reads sooner than operators are called.</summary>
+    /// <summary>The most elements of M, counted once per query, that one thread reads faster than operators do.</summary>
     private const long MostElements = 1 << 17;
 
-    /// <summary>Whether this is a case for it: one token, no gradient wanted, on a CPU, little to compute, tensors without gaps.</summary>
+    /// <summary>Whether it can be used: one token, gradients off, on a CPU, a small memory, contiguous tensors.</summary>
     /// <param name="q">(B, S, n, G, R, K)</param>
     /// <param name="memory">The memory before the token's segment.</param>
     public static bool Takes(Tensor q, CompressiveMemory memory) =>
@@ -27,7 +27,7 @@ internal static class HostRetrieval
     /// <param name="q">(B, 1, 1, G, R, K)</param>
     /// <param name="memory">The memory before the token's segment.</param>
     /// <param name="beta">The gates, (H)</param>
-    /// <param name="rule">What a query that finds nothing takes, and the norms.</param>
+    /// <param name="rule">What a query that finds nothing gets, and the norms.</param>
     /// <param name="local">A_dot, (B, 1, 1, G, R, V); overwritten.</param>
     /// <returns>(B, 1, 1, G, R, V)</returns>
     public static Tensor Mix(Tensor q, CompressiveMemory memory, Tensor beta, ReadRule rule, Tensor local)
@@ -67,7 +67,7 @@ internal static class HostRetrieval
 
             var denominator = Dot(sigma, z.Slice(head * width, width));
             var share = T.One / (T.One + T.Exp(-beta[i % beta.Length]));
-            var isFound = denominator != T.Zero; // NaN is found: a lost memory must not pass for an empty one
+            var isFound = denominator != T.Zero; // NaN counts as found: a spoilt memory must not pass for an empty one
             var output = outputs.Slice(i * valueWidth, valueWidth);
             Scale(output, T.One - (isFound || rule.Empty == EmptyMemory.Gated ? share : T.Zero));
             if (isFound)

@@ -4,13 +4,13 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>
-/// The norms on the memory's path, which are not the paper's: q̂ = a q / rms(q) and k̂ = b k / rms(k) before sigma, with a scalar a and b for each
+/// The norms on the memory's path, an option beyond the paper: q̂ = a q / rms(q) and k̂ = b k / rms(k) before sigma, with a scalar a and b for each
 /// head, and A_mem ← w A_mem / rms(A_mem) before the gate, with V numbers w for each head; rms(x) = sqrt(mean(x²) + 1e-6) over the width of a head.
 /// </summary>
 /// <remarks>G key/value heads, H query heads, V value width.</remarks>
 internal sealed class MemoryNorm : nn.Module
 {
-    /// <summary>a and b at the start: features far from flat, so that a key that matches outweighs those that do not.</summary>
+    /// <summary>The initial a and b: large enough that a key that matches a query outweighs those that do not.</summary>
     private const double InitialScale = 6;
 
     private readonly Parameter query_scale;
@@ -39,7 +39,7 @@ internal sealed class MemoryNorm : nn.Module
         nn.init.ones_(read_weight);
     }
 
-    /// <summary>The parameters in the memory's type. Cast once a call, so that the gradients of its blocks are added up in that type.</summary>
+    /// <summary>The parameters in the memory's type. They are cast once per call, so that the gradients of its blocks are summed in that type.</summary>
     public NormScales In(ScalarType type) => new(Describe.As(query_scale, type), Describe.As(key_scale, type), Describe.As(read_weight, type));
 
     /// <inheritdoc/>

@@ -10,28 +10,28 @@ public enum MemoryUpdate
     Delta,
 }
 
-/// <summary>By which normaliser the delta rule divides what a segment's keys retrieve before it is subtracted.</summary>
+/// <summary>Which normaliser the delta rule uses to retrieve what is subtracted from a segment's values.</summary>
 public enum DeltaNormalizer
 {
     /// <summary>
-    /// z before the segment, as the paper has it. A segment that writes more than twice what the memory holds (a short
-    /// first commit before a long segment, say) overshoots: see docs/numerics.md.
+    /// z before the segment, as in the paper. A segment that writes more than twice what the memory holds (after a short
+    /// first segment, for example) overshoots: see docs/numerics.md.
     /// </summary>
     BeforeSegment,
 
     /// <summary>
-    /// z after the segment. This is not the paper's rule, but one that never overshoots: the matrix subtracted has all
+    /// z after the segment. This differs from the paper's rule, but never overshoots: the matrix subtracted has all
     /// its eigenvalues between 0 and 1, however much is written at once.
     /// </summary>
     AfterSegment,
 }
 
-/// <summary>What a row outputs while nothing is in its memory.</summary>
+/// <summary>What a row outputs while its memory is empty.</summary>
 public enum EmptyMemory
 {
     /// <summary>The local attention, ungated: a converted model is unchanged up to its first segment boundary.</summary>
     LocalOnly,
 
-    /// <summary>The gated mixture with a memory read-out of 0.</summary>
+    /// <summary>The gated mix with A_mem = 0.</summary>
     Gated,
 }

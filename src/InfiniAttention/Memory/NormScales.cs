@@ -21,7 +21,7 @@ internal sealed record NormScales(Tensor QueryScale, Tensor KeyScale, Tensor Rea
     /// <summary>k̂ of k (B, S, n, G, 1, K) in the memory's type.</summary>
     public Tensor Keys(Tensor k) => Scaled(k, KeyScale.view(k.size(3), 1, 1));
 
-    /// <summary>The norm of A_mem in two factors, so that the gate's share can go into the second: w A_mem, and 1 / rms(A_mem).</summary>
+    /// <summary>The normalised A_mem as two factors, so that the gate's share can be multiplied into the second: w A_mem, and 1 / rms(A_mem).</summary>
     /// <param name="a">A_mem, (B, S, n, G, R, V)</param>
     /// <returns>(B, S, n, G, R, V) and (B, S, n, G, R, 1)</returns>
     public (Tensor Weighted, Tensor InverseRms) Read(Tensor a)

@@ -10,7 +10,7 @@ internal static class SegmentScan
     /// <param name="initial">X before the first segment, (B, G, …)</param>
     /// <param name="t">T, (B, S, G, K, K); null for the identity.</param>
     /// <param name="w">W, (B, S, G, …)</param>
-    /// <param name="keep">(B, S) bool: false for a segment in which a document starts, which forgets X before it; null for all true.</param>
+    /// <param name="keep">(B, S) bool: false for a segment in which a document starts, which clears X before it; null if all are true.</param>
     /// <returns>(B, S, G, …) and (B, G, …)</returns>
     public static (Tensor Before, Tensor After) Run(Tensor initial, Tensor? t, Tensor w, Tensor? keep)
     {
@@ -24,7 +24,7 @@ internal static class SegmentScan
 
         if (t is null && keep is null && segments > 1 && w.device_type != DeviceType.CPU)
         {
-            // On a GPU the number of launches costs.
+            // On a GPU the time depends on the number of launches.
             var sums = cat([initial.unsqueeze(1), w], 1).cumsum(1);
             return (sums.narrow(1, 0, segments).MoveToOuterDisposeScope(), sums.select(1, segments).MoveToOuterDisposeScope());
         }
@@ -35,7 +35,7 @@ internal static class SegmentScan
         states[0] = Describe.As(initial, type);
         for (var s = 0; s < segments; s++)
         {
-            // Forgotten, not multiplied by 0: what is forgotten may be infinite or not a number.
+            // Cleared, not multiplied by 0: what is forgotten may be infinite or NaN.
             var previous = keep is null ? states[s] : states[s].masked_fill(Forgotten(keep, s, states[s]), Scalars.Zero);
             states[s + 1] = steps is null ? previous.add(writes[s], Scalars.One) : Product(steps[s], previous).add_(writes[s], Scalars.One);
         }
@@ -44,7 +44,7 @@ internal static class SegmentScan
         return (allBefore.MoveToOuterDisposeScope(), Describe.As(states[segments], initial.dtype).MoveToOuterDisposeScope());
     }
 
-    /// <summary>The slices of each segment. With gradients they are taken all at once: the gradient of each single one is as long as the whole.</summary>
+    /// <summary>The slices of each segment. With gradients they are made by one operator, because the gradient of a single slice is as large as the whole tensor.</summary>
     private static Tensor[] Slices(Tensor perSegment)
     {
         if (is_grad_enabled() && perSegment.requires_grad)

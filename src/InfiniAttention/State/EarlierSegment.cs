@@ -8,7 +8,7 @@ internal sealed class EarlierSegment : SharedTensors
 {
     /// <param name="keys">(B, 1, N, G, K)</param>
     /// <param name="values">(B, 1, N, G, V)</param>
-    /// <param name="hidden">(B, 1, N) bool, true for a token that is not seen, whose key and value are 0; null if all are.</param>
+    /// <param name="hidden">(B, 1, N) bool, true for a token that is hidden and whose key and value are 0; null if none is.</param>
     public EarlierSegment(Tensor keys, Tensor values, Tensor? hidden)
     {
         (Keys, Values, Hidden) = (keys, values, hidden);
@@ -38,7 +38,7 @@ internal sealed class EarlierSegment : SharedTensors
         static Tensor Last(Tensor perSegment) => perSegment.narrow(1, perSegment.size(1) - 1, 1).clone();
     }
 
-    /// <summary>Each tensor replaced by what <paramref name="map"/> makes of it; its first dimension is that of the rows.</summary>
+    /// <summary>Applies <paramref name="map"/> to each tensor, whose first dimension is that of the rows.</summary>
     public EarlierSegment Map(Func<Tensor, Tensor> map) => new(map(Keys), map(Values), Hidden is null ? null : map(Hidden));
 
     /// <summary>Keys and values in another type.</summary>

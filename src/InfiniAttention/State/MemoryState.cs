@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>
-/// What one layer carries from call to call: its memory and the tokens of its open segment. Its size does not depend on how many
+/// What one layer keeps from call to call: its memory and the tokens of its open segment. Its size does not depend on how many
 /// tokens were consumed.
 /// </summary>
 /// <remarks>
@@ -17,7 +17,7 @@ public sealed class MemoryState : IDisposable
     private readonly EarlierSegment? earlier;
     private int isDisposed;
 
-    /// <summary>Takes over a hold on what is given.</summary>
+    /// <summary>Takes over one reference to each argument.</summary>
     internal MemoryState(MemoryMatrix matrix, OpenSegment? open, EarlierSegment? earlier, long position)
     {
         (this.matrix, this.open, this.earlier, Position) = (matrix, open, earlier, position);
@@ -42,7 +42,7 @@ public sealed class MemoryState : IDisposable
     /// <summary>Tokens consumed so far.</summary>
     public long Position { get; }
 
-    /// <summary>Bytes held: M, z, the open segment and, where the local attention sees it, the segment before.</summary>
+    /// <summary>Bytes held: M, z, the open segment and, if the local attention sees it, the segment before.</summary>
     public long Bytes => Tensors.Sum(tensor => tensor.NumberOfElements * tensor.ElementSize);
 
     /// <summary>The type of M and z in a layer of the given type.</summary>
@@ -68,7 +68,7 @@ public sealed class MemoryState : IDisposable
     internal static MemoryState Empty(long[] shape, ScalarType type, Device device) =>
         new(new MemoryMatrix(zeros(shape, type, device), zeros(shape[..3], type, device)), null, null, 0);
 
-    /// <summary>The same state for a further owner.</summary>
+    /// <summary>The same state for another owner.</summary>
     internal MemoryState Share()
     {
         ThrowIfDisposed();
@@ -79,8 +79,8 @@ public sealed class MemoryState : IDisposable
     }
 
     /// <summary>
-    /// The state after further tokens: with the memory after them (null if it is the same), what is open then, and the segment that ended with them
-    /// and stays in view (null if it is the same).
+    /// The state after further tokens: with the memory after them (null if unchanged), the open segment, and the segment that ended with them
+    /// and stays in view (null if unchanged).
     /// </summary>
     internal MemoryState Next((Tensor M, Tensor Z)? after, long tokens, OpenSegment? nowOpen, EarlierSegment? ended)
     {
@@ -98,7 +98,7 @@ public sealed class MemoryState : IDisposable
         return new(after is var (m, z) ? new(m, z) : matrix, nowOpen, ended ?? earlier, Position + tokens);
     }
 
-    /// <summary>The same state without the graph that led to it: back-propagation stops here. The tensors share their storage.</summary>
+    /// <summary>The same state detached from its graph: back-propagation stops here. The tensors share their storage.</summary>
     /// <exception cref="ObjectDisposedException">The state was disposed of.</exception>
     public MemoryState Detach() => Map(tensor => tensor.detach());
 
@@ -106,9 +106,9 @@ public sealed class MemoryState : IDisposable
     /// <exception cref="ObjectDisposedException">The state was disposed of.</exception>
     public MemoryState Clone() => Map(tensor => tensor.clone());
 
-    /// <summary>The state of the given rows, in the given order; rows may repeat, drop and permute, as a beam search needs.</summary>
+    /// <summary>The state of the given rows, in the given order; rows may be repeated, dropped and permuted, as in a beam search.</summary>
     /// <param name="indices">int64, (B'), each in [0, B), on the state's device.</param>
-    /// <exception cref="ArgumentException">The indices have another shape, type or device, are none at all, or are out of range.</exception>
+    /// <exception cref="ArgumentException">The indices have another shape, type or device, are empty, or are out of range.</exception>
     /// <exception cref="ObjectDisposedException">The state was disposed of.</exception>
     public MemoryState SelectRows(Tensor indices)
     {
@@ -133,7 +133,7 @@ public sealed class MemoryState : IDisposable
     }
 
     /// <summary>A copy on another device.</summary>
-    /// <param name="device">Where to.</param>
+    /// <param name="device">The target device.</param>
     /// <exception cref="ObjectDisposedException">The state was disposed of.</exception>
     public MemoryState To(Device device)
     {
@@ -160,7 +160,7 @@ public sealed class MemoryState : IDisposable
             Position));
     }
 
-    /// <summary>Saves the state as a safetensors file. A reader of the path sees the old file or the new one, whole.</summary>
+    /// <summary>Saves the state as a safetensors file. A reader of the path sees the complete old file or the complete new one.</summary>
     /// <param name="path">The file; an existing one is replaced.</param>
     /// <exception cref="ObjectDisposedException">The state was disposed of.</exception>
     public void Save(string path)
@@ -171,11 +171,11 @@ public sealed class MemoryState : IDisposable
 
     /// <summary>Reads a state that <see cref="Save"/> wrote.</summary>
     /// <param name="path">The file.</param>
-    /// <param name="device">Where to; default: the CPU.</param>
+    /// <param name="device">The device of the state; default: the CPU.</param>
     /// <exception cref="InvalidDataException">The file is truncated, altered, of another version or of another kind.</exception>
     public static MemoryState Load(string path, Device? device = null) => MemoryStateFile.Load(path, device ?? CPU);
 
-    /// <summary>Frees the tensors, unless another state holds them.</summary>
+    /// <summary>Frees the tensors that no other state holds.</summary>
     public void Dispose()
     {
         if (Interlocked.Exchange(ref isDisposed, 1) == 0)
@@ -188,7 +188,7 @@ public sealed class MemoryState : IDisposable
 
     internal void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(isDisposed != 0, this);
 
-    /// <summary>Each tensor replaced by what <paramref name="map"/> makes of it; its first dimension is that of the rows.</summary>
+    /// <summary>Applies <paramref name="map"/> to each tensor, whose first dimension is that of the rows.</summary>
     internal MemoryState Map(Func<Tensor, Tensor> map)
     {
         ThrowIfDisposed();

@@ -32,7 +32,7 @@ internal static class MemoryStateFile
             || file.Entries.GetValueOrDefault("memory") is not { Shape: [var batch, var heads, var keyWidth, var valueWidth] } memory
             || file.Entries.Keys.Except(StateSchema.Names("")).Any())
         {
-            throw new InvalidDataException("The file names a position or tensors that a state does not have.");
+            throw new InvalidDataException("The file has a position or tensors that a state cannot have.");
         }
 
         var keys = file.Entries.GetValueOrDefault("keys");

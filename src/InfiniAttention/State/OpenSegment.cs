@@ -2,12 +2,12 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>The tokens of a segment that is not whole yet, as a state keeps them.</summary>
+/// <summary>The tokens of a segment that is not complete yet, as a state keeps them.</summary>
 internal sealed class OpenSegment : SharedTensors
 {
     private readonly SegmentBuffer buffer;
 
-    /// <summary>Takes over a hold on the buffer, and the marks.</summary>
+    /// <summary>Takes over one reference to the buffer, and the marks.</summary>
     public OpenSegment(SegmentBuffer buffer, long length, SegmentMarks marks)
     {
         (this.buffer, Length, Marks) = (buffer, length, marks);
@@ -24,7 +24,7 @@ internal sealed class OpenSegment : SharedTensors
 
     public ScalarType Type => buffer.Type;
 
-    /// <summary>Whether the local attention sees keys of its own, and whether the next segment sees others again.</summary>
+    /// <summary>Whether the local attention uses other keys than the memory, and whether the next segment uses other keys again.</summary>
     public (bool Local, bool Passed) OtherKeys => buffer.OtherKeys;
 
     /// <summary>Every tensor held, each once; those of the buffer at their full length.</summary>
@@ -34,7 +34,7 @@ internal sealed class OpenSegment : SharedTensors
     public SegmentTokens Tokens => buffer.First(Length, Marks);
 
     /// <summary>The tokens of <paramref name="before"/> (null for none) followed by others of the same segment.</summary>
-    /// <param name="before">What the state before holds; it stays valid.</param>
+    /// <param name="before">The open segment of the previous state; it stays valid.</param>
     /// <param name="next">The tokens to append.</param>
     /// <param name="capacity">Length of a segment.</param>
     public static OpenSegment Append(OpenSegment? before, SegmentTokens next, long capacity)
@@ -62,14 +62,14 @@ internal sealed class OpenSegment : SharedTensors
         return new(buffer, length + next.Length, marks);
     }
 
-    /// <summary>Each tensor replaced by what <paramref name="map"/> makes of it; its first dimension is that of the rows.</summary>
+    /// <summary>Applies <paramref name="map"/> to each tensor, whose first dimension is that of the rows.</summary>
     public OpenSegment Map(Func<Tensor, Tensor> map) => new(new(Tokens.Map(map)), Length, Marks.Map(map));
 
     /// <summary>Keys and values in another type, write weights in the memory's.</summary>
     public OpenSegment To(ScalarType type, ScalarType stateType) => new(
         new(Tokens.Map(tensor => tensor.to(type, copy: true))), Length, Marks.Owned() with { Weights = Marks.Weights?.to(stateType, copy: true) });
 
-    /// <summary>The tokens so far of the given rows, (B) bool, made padding and 0: as if the rows had not begun.</summary>
+    /// <summary>Turns the tokens of the given rows, (B) bool, into padding of value 0, as if the rows had not begun.</summary>
     public OpenSegment Forget(Tensor rows)
     {
         var forgotten = rows.view(-1, 1, 1).expand(rows.size(0), 1, Length);

@@ -3,9 +3,9 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>
-/// Room for the keys and values of one segment. Tokens are only ever appended: a state sees the first tokens, as many as it knows of,
-/// and whoever stands at the end may write behind it. So states that come after each other share a buffer, and a second successor of
-/// one state, which finds the end taken, gets a buffer of its own.
+/// Room for the keys and values of one segment. Tokens are only appended: each state sees as many of the first tokens as it has,
+/// and a state at the end may write after it. So consecutive states share a buffer, and a second successor of
+/// the same state, which finds the end taken, gets its own buffer.
 /// </summary>
 /// <remarks>B batch, C room in tokens, G key/value heads, K key width, V value width.</remarks>
 internal sealed class SegmentBuffer : SharedTensors
@@ -13,7 +13,7 @@ internal sealed class SegmentBuffer : SharedTensors
     private readonly SegmentTokens room; // of C tokens
     private long taken;
 
-    /// <summary>Keeps tensors as they are, all of them taken.</summary>
+    /// <summary>A full buffer of the given tensors.</summary>
     public SegmentBuffer(SegmentTokens tokens)
         : this(tokens, tokens.Length)
     {
@@ -30,7 +30,7 @@ internal sealed class SegmentBuffer : SharedTensors
 
     public ScalarType Type => room.Keys.dtype;
 
-    /// <summary>Whether the local attention sees keys of its own, and whether the next segment sees others again.</summary>
+    /// <summary>Whether the local attention uses other keys than the memory, and whether the next segment uses other keys again.</summary>
     public (bool Local, bool Passed) OtherKeys => (room.OtherLocalKeys is not null, room.OtherPassedKeys is not null);
 
     /// <inheritdoc/>
@@ -43,7 +43,7 @@ internal sealed class SegmentBuffer : SharedTensors
         return new(tokens.Map(like => empty([like.size(0), 1, capacity, like.size(3), like.size(4)], like.dtype, like.device)), 0);
     }
 
-    /// <summary>Writes tokens behind the first <paramref name="length"/>, unless there is no room or somebody else has.</summary>
+    /// <summary>Writes tokens after the first <paramref name="length"/>; false if there is no room or another state has already written there.</summary>
     public bool TryAppend(SegmentTokens tokens, long length)
     {
         var end = length + tokens.Length;

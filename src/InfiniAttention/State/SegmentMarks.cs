@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>
-/// Padding, documents and write weights of the tokens of S segments, each (B, S, L), or null if the caller said nothing of it.
-/// <c>Documents</c> counts the starts so far in the segment: tokens of count 0 continue the document of the segment before.
+/// Padding, documents and write weights of the tokens of S segments, each (B, S, L), or null if the caller gave none.
+/// <c>Documents</c> counts the document starts so far in the segment: tokens with count 0 continue the document of the previous segment.
 /// </summary>
 internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? Weights)
 {
@@ -62,10 +62,10 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
 
     private static Tensor Filled(Tensor like, long count, Scalar value) => full([like.size(0), like.size(1), count], value, like.dtype, like.device);
 
-    /// <summary>The same marks in tensors that change with nobody else's: a caller may use a mask's memory again.</summary>
+    /// <summary>Copies of the marks, because a caller may reuse the memory of a mask.</summary>
     public SegmentMarks Owned() => Map(tensor => tensor.clone());
 
-    /// <summary>Each tensor replaced by what <paramref name="map"/> makes of it.</summary>
+    /// <summary>Applies <paramref name="map"/> to each tensor.</summary>
     public SegmentMarks Map(Func<Tensor, Tensor> map) => IsEmpty ? this : new(
         Padding is null ? null : map(Padding),
         Documents is null ? null : map(Documents),
@@ -97,7 +97,7 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
         return mask.MoveToOuterDisposeScope();
     }
 
-    /// <summary>Which tokens the next segment's queries do not see, (B, S, L): padding, and documents that ended; null if they see all.</summary>
+    /// <summary>Which tokens the next segment's queries do not see, (B, S, L): padding, and documents that have ended; null if they see all.</summary>
     public Tensor? HiddenFromNext()
     {
         if (Documents is null)
@@ -109,9 +109,9 @@ internal sealed record SegmentMarks(Tensor? Padding, Tensor? Documents, Tensor? 
         return Padding is null ? isOver : Padding.logical_or(isOver);
     }
 
-    /// <summary>Padding and documents of <paramref name="length"/> tokens behind those of the segments before.</summary>
+    /// <summary>The padding and documents of <paramref name="length"/> tokens, preceded by those of the segments before.</summary>
     /// <param name="hidden">Which tokens of the segments before are hidden, (B, S, N); null if none is.</param>
-    /// <param name="earlier">How many these are, N.</param>
+    /// <param name="earlier">The number of those tokens, N.</param>
     /// <param name="length">L</param>
     public SegmentMarks Behind(Tensor? hidden, long earlier, long length)
     {

@@ -6,13 +6,13 @@ namespace InfiniAttention;
 /// <remarks>B batch, S segments, L tokens of each so far, G key/value heads, K key width, V value width.</remarks>
 /// <param name="Keys">As the memory sees them, without position: (B, S, L, G, K)</param>
 /// <param name="Values">(B, S, L, G, V)</param>
-/// <param name="Marks">What is known of the tokens.</param>
+/// <param name="Marks">What is known about the tokens.</param>
 internal sealed record SegmentTokens(Tensor Keys, Tensor Values, SegmentMarks Marks)
 {
-    /// <summary>The keys as their own segment's queries see them, (B, S, L, G, K); null if that is <see cref="Keys"/>.</summary>
+    /// <summary>The keys as their own segment's queries see them, (B, S, L, G, K); null if they are <see cref="Keys"/>.</summary>
     public Tensor? OtherLocalKeys { get; init; }
 
-    /// <summary>The keys as the next segment's queries see them, a segment further back, (B, S, L, G, K); null if that is <see cref="LocalKeys"/>.</summary>
+    /// <summary>The keys as the next segment's queries see them, one segment further back, (B, S, L, G, K); null if they are <see cref="LocalKeys"/>.</summary>
     public Tensor? OtherPassedKeys { get; init; }
 
     /// <summary>The segment before the first of these, if the local attention sees it.</summary>
@@ -39,8 +39,8 @@ internal sealed record SegmentTokens(Tensor Keys, Tensor Values, SegmentMarks Ma
         }
     }
 
-    /// <summary>What the local attention sees: these tokens, behind those of the segment before where there is one.</summary>
-    /// <returns>Tokens of which <see cref="LocalKeys"/>, <see cref="Values"/> and <see cref="Marks"/> count.</returns>
+    /// <summary>What the local attention sees: these tokens, preceded by those of the segment before, if there is one.</summary>
+    /// <returns>Tokens of which only <see cref="LocalKeys"/>, <see cref="Values"/> and <see cref="Marks"/> are meaningful.</returns>
     public SegmentTokens InView()
     {
         if (Earlier is not { } earlier)
@@ -64,7 +64,7 @@ internal sealed record SegmentTokens(Tensor Keys, Tensor Values, SegmentMarks Ma
         Tensor None(long segments) => zeros([earlier.Keys.size(0), segments, earlier.Keys.size(2)], ScalarType.Bool, earlier.Keys.device);
     }
 
-    /// <summary>The same of other keys and values, each made of these by <paramref name="map"/>.</summary>
+    /// <summary>Applies <paramref name="map"/> to the keys and values.</summary>
     public SegmentTokens Map(Func<Tensor, Tensor> map) => new(map(Keys), map(Values), Marks)
     {
         OtherLocalKeys = OtherLocalKeys is null ? null : map(OtherLocalKeys),

@@ -2,12 +2,12 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>Tensors that several states hold: freed when the last of them lets go.</summary>
+/// <summary>Tensors that several states hold; freed when the last one releases them.</summary>
 /// <remarks>
-/// The rule of ownership, which holds for the whole library. A <see cref="MemoryState"/> owns what it holds, outside any dispose scope;
-/// whoever made or was handed a state disposes of it, at any time and in any order. A call never changes what a given state holds, and
-/// its successor may hold the same tensors: these are counted here. The one thing that is changed in place is the unused end of a
-/// <see cref="SegmentBuffer"/>. Everything else that a call makes belongs to its dispose scope.
+/// The ownership rule of the whole library. A <see cref="MemoryState"/> owns what it holds, outside any dispose scope;
+/// whoever created or received a state disposes of it, at any time and in any order. A call never changes what a given state holds, and
+/// its successor may hold the same tensors, whose holders are counted here. Only one thing is changed in place, the unused end of a
+/// <see cref="SegmentBuffer"/>. Everything else that a call creates belongs to its dispose scope.
 /// </remarks>
 internal abstract class SharedTensors
 {
@@ -16,10 +16,10 @@ internal abstract class SharedTensors
     /// <summary>Every tensor held, each once.</summary>
     public abstract IEnumerable<Tensor> Tensors { get; }
 
-    /// <summary>Adds a holder, which must release in its turn.</summary>
+    /// <summary>Adds a holder, which must call <see cref="Release"/>.</summary>
     public void Hold() => Interlocked.Increment(ref holders);
 
-    /// <summary>Removes a holder, and frees what is held if it was the last.</summary>
+    /// <summary>Removes a holder, and frees the tensors if it was the last.</summary>
     public void Release()
     {
         if (Interlocked.Decrement(ref holders) == 0)
@@ -28,7 +28,7 @@ internal abstract class SharedTensors
         }
     }
 
-    /// <summary>Called once, when nobody holds the tensors any more.</summary>
+    /// <summary>Called once, when the tensors have no holder any more.</summary>
     protected virtual void Free()
     {
         foreach (var tensor in Tensors)

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>Checks of what names rows of a state.</summary>
+/// <summary>Checks of masks and indices of a state's rows.</summary>
 internal static class StateRows
 {
     /// <summary>Throws unless <paramref name="rows"/> is a mask of the rows.</summary>
@@ -16,7 +16,7 @@ internal static class StateRows
         }
     }
 
-    /// <summary>Throws unless <paramref name="indices"/> is a list of rows.</summary>
+    /// <summary>Throws unless <paramref name="indices"/> is a list of row indices.</summary>
     public static void CheckIndices(Tensor indices, long batch, Device device)
     {
         ArgumentNullException.ThrowIfNull(indices);

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>What a saved state consists of: one table, by which it is written, checked and read.</summary>
+/// <summary>The tensors of a saved state: one table that is used to write, check and read it.</summary>
 /// <remarks>B batch, G key/value heads, K key width, V value width, L tokens of the open segment, N tokens of the segment before.</remarks>
 internal static class StateSchema
 {
@@ -31,7 +31,7 @@ internal static class StateSchema
         new("earlier_hidden", s => Allow(s.EarlierLength > 0), _ => ScalarType.Bool, s => [s.Batch, 1, s.EarlierLength], state => state.Earlier?.Hidden),
     ];
 
-    /// <summary>The largest position: so far from the end of its type that no stream gets there.</summary>
+    /// <summary>The largest position, so far below the largest long that no stream can overflow it.</summary>
     public const long MaximumPosition = 1L << 62;
 
     /// <summary>The tensors of a state, with their names.</summary>
@@ -47,7 +47,7 @@ internal static class StateSchema
     {
         if (shape.Position is < 0 or > MaximumPosition)
         {
-            throw new InvalidDataException($"The file stands at position {shape.Position}; a position is at least 0 and at most {MaximumPosition}.");
+            throw new InvalidDataException($"The file is at position {shape.Position}; it must be at least 0 and at most {MaximumPosition}.");
         }
 
         foreach (var field in Fields)
@@ -57,7 +57,7 @@ internal static class StateSchema
 
         if (shape.Batch < 1)
         {
-            throw new InvalidDataException($"The file holds {shape.Batch} rows as {prefix}memory; it must be at least one.");
+            throw new InvalidDataException($"The file holds {shape.Batch} rows in {prefix}memory; there must be at least one.");
         }
 
         using var scope = NewDisposeScope();
@@ -69,14 +69,14 @@ internal static class StateSchema
 
         Tensor? Tensor(string name) => file.Entries.ContainsKey(prefix + name) ? file.Tensor(prefix + name).to(device) : null;
 
-        // A sum of numbers that are positive, if they are numbers.
+        // z is a sum of positive numbers; it may be NaN if the stream's input was.
         Tensor Normalizer()
         {
             var z = Tensor("normalizer")!;
             return Valid(z, "normalizer", z.ge(Scalars.Zero).logical_or(z.isnan()));
         }
 
-        // Counts of the starts so far: from 0 or 1 on, and never more than one more than the token before.
+        // Document starts so far: the first token counts 0 or 1, and each later token 0 or 1 more than the token before.
         Tensor? Documents()
         {
             if (Tensor("documents") is not { } documents)
@@ -92,7 +92,7 @@ internal static class StateSchema
 
         Tensor Valid(Tensor tensor, string name, Tensor isValid) => Describe.AllTrue(isValid)
             ? tensor
-            : throw new InvalidDataException($"The file holds numbers as {prefix}{name} that cannot be there.");
+            : throw new InvalidDataException($"The file holds impossible numbers in {prefix}{name}.");
     }
 
     private static Presence If(bool isThere) => isThere ? Presence.Required : Presence.Absent;
@@ -114,16 +114,16 @@ internal static class StateSchema
     }
 }
 
-/// <summary>The sizes and types of a state.</summary>
+/// <summary>The sizes and the type of a state.</summary>
 /// <param name="Position">Tokens consumed.</param>
 /// <param name="Length">Tokens of the open segment.</param>
 /// <param name="Type">The layer's type.</param>
 internal sealed record StateShape(long Position, long Length, ScalarType Type)
 {
-    /// <summary>Whether the local attention sees other keys than the memory.</summary>
+    /// <summary>Whether the local attention uses other keys than the memory.</summary>
     public bool HasLocalKeys { get; init; }
 
-    /// <summary>Whether the next segment sees other keys again.</summary>
+    /// <summary>Whether the next segment uses other keys again.</summary>
     public bool HasPassedKeys { get; init; }
 
     /// <summary>Tokens of the segment before that is in view; 0 for none.</summary>

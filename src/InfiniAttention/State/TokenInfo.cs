@@ -2,11 +2,11 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>What is known of each token of an input of B rows and T tokens. Each tensor is (B, T), on the input's device, and optional.</summary>
+/// <summary>What is known about each token of an input of B rows and T tokens. Each tensor is (B, T), on the input's device, and optional.</summary>
 public sealed class TokenInfo
 {
     /// <summary>
-    /// bool, true for a token to ignore: it is never attended and never written to the memory. Outputs at such tokens are finite.
+    /// bool, true for a token to ignore: it is never attended to and never written to the memory. Outputs at such tokens are finite.
     /// For a mask in which 1 means "keep" use <see cref="FromAttentionMask"/>.
     /// </summary>
     public Tensor? KeyPaddingMask { get; init; }
@@ -18,15 +18,15 @@ public sealed class TokenInfo
 
     /// <summary>
     /// Floating point, finite and at least 0: how strongly a token is written to the memory. It scales the token's contributions to M
-    /// and to z under both update rules; 0 writes nothing. Gradients flow to it; for them weights that are not 0 should not all be
-    /// below 1e-5 (float32), because they contain the square of the reciprocal of z.
+    /// and to z under both update rules; 0 writes nothing. Gradients flow to it. For finite gradients, weights other than 0 should not all be
+    /// below 1e-5 (float32), because the gradients contain the square of the reciprocal of z.
     /// </summary>
     public Tensor? WriteWeights { get; init; }
 
     internal bool IsEmpty => KeyPaddingMask is null && DocumentStarts is null && WriteWeights is null;
 
     /// <summary>The padding of an attention mask as Hugging Face's tokenizers make it: 1 (or true) for a token to keep, 0 for padding.</summary>
-    /// <param name="attentionMask">(B, T), bool or of an integer or floating point type, holding 0 and 1 alone.</param>
+    /// <param name="attentionMask">(B, T), bool or of an integer or floating point type, holding only 0 and 1.</param>
     /// <exception cref="ArgumentException">The mask has another rank, or holds other numbers.</exception>
     public static TokenInfo FromAttentionMask(Tensor attentionMask)
     {

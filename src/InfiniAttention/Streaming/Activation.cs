@@ -9,9 +9,9 @@ internal sealed class Activation : StreamSlot
     private readonly bool isInner;
 
     /// <param name="states">The stream.</param>
-    /// <param name="info">What is known of each token.</param>
+    /// <param name="info">What is known about each token.</param>
     /// <param name="isCall">Whether the streamer itself calls its model.</param>
-    /// <param name="isObserved">Whether the stream's listeners are told of segments, unless an activation around this one says no.</param>
+    /// <param name="isObserved">Whether the stream's listeners get its segments, unless an outer activation of the stream says no.</param>
     public Activation(StreamStates states, TokenInfo? info, bool isCall, bool isObserved = true)
         : base(info)
     {

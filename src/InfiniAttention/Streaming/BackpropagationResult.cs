@@ -1,9 +1,9 @@
 namespace InfiniAttention;
 
-/// <summary>How the losses of single tokens become one.</summary>
+/// <summary>How the losses of the tokens are combined.</summary>
 public enum LossReduction
 {
-    /// <summary>The mean over all targets that count, of the whole input, not of each window.</summary>
+    /// <summary>The mean over all targets that count, of the whole input rather than of each window.</summary>
     Mean,
 
     /// <summary>The sum over all targets that count.</summary>
@@ -11,6 +11,6 @@ public enum LossReduction
 }
 
 /// <summary>What <see cref="SegmentStreamer.Backpropagate"/> computed.</summary>
-/// <param name="Loss">The loss over the whole input, reduced as was asked.</param>
+/// <param name="Loss">The loss over the whole input, with the requested reduction.</param>
 /// <param name="Count">How many targets count.</param>
 public readonly record struct BackpropagationResult(double Loss, long Count);

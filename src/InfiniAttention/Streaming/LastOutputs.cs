@@ -5,7 +5,7 @@ namespace InfiniAttention;
 /// <summary>Collects, window by window, each row's output at its last token that is not padding.</summary>
 internal sealed class LastOutputs
 {
-    private readonly long[]? last; // of each row; null if it is the last token of all
+    private readonly long[]? last; // of each row; null if it is the input's last token for all rows
     private readonly long tokens;
     private readonly Tensor?[] rows;
     private Tensor? all;
@@ -45,7 +45,7 @@ internal sealed class LastOutputs
     /// <summary>(B, 1, …)</summary>
     public Tensor Join() => all ?? cat([.. rows.Select(row => row!)], 0);
 
-    /// <summary>A copy, so that the window's outputs can go, for the dispose scope around the window's.</summary>
+    /// <summary>A copy, so that the window's outputs can be freed; it belongs to the dispose scope around the window's.</summary>
     private static Tensor Kept(Tensor output) => output.clone().MoveToOuterDisposeScope();
 
     private static long[] LastTokens(Tensor padding, long tokens)

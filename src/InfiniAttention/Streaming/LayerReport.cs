@@ -1,6 +1,6 @@
 namespace InfiniAttention;
 
-/// <summary>What one layer of a stream holds, as numbers: <see cref="SegmentStreamer.Report"/>.</summary>
+/// <summary>What one layer of a stream holds: <see cref="SegmentStreamer.Report"/>.</summary>
 /// <param name="Layer">The layer's name in the model; empty for a model that is the layer.</param>
 /// <param name="Position">Tokens of each row consumed so far.</param>
 /// <param name="Gates">beta of each query head.</param>
@@ -15,14 +15,14 @@ public sealed record LayerReport(
     public IReadOnlyList<double> MemoryShares => [.. Gates.Select(beta => 1 / (1 + Math.Exp(-beta)))];
 }
 
-/// <summary>What the memory of one layer is after a segment was written to it: <see cref="SegmentStreamer.SegmentWritten"/>.</summary>
+/// <summary>The memory of one layer after a segment was written to it: <see cref="SegmentStreamer.SegmentWritten"/>.</summary>
 /// <param name="Layer">The layer's name in the model; empty for a model that is the layer.</param>
-/// <param name="Segment">Which segment of the stream, from 0.</param>
+/// <param name="Segment">The segment's index in the stream, from 0.</param>
 /// <param name="MemoryNorms">The Frobenius norm of M of each key/value head, averaged over the rows.</param>
 /// <param name="SmallestNormalizers">The smallest number in z of each key/value head, over all rows.</param>
 /// <param name="RetrievalErrors">
-/// How far what the segment's own keys retrieve is from its values, for each key/value head, over all rows and all tokens
-/// that were written: |A_mem - V| / |V|. 0 is exact recall; not a number where nothing was written.
+/// The error of what the segment's own keys retrieve against its values, for each key/value head, over all rows and all tokens
+/// that were written: |A_mem - V| / |V|. 0 is exact recall; NaN if nothing was written.
 /// </param>
 public sealed record SegmentReport(
     string Layer, long Segment, IReadOnlyList<double> MemoryNorms, IReadOnlyList<double> SmallestNormalizers, IReadOnlyList<double> RetrievalErrors);

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>The gradients of a model's parameters, added up over windows in float32 at least and rounded to the parameters' types once.</summary>
+/// <summary>The gradients of a model's parameters, summed over windows in at least float32 and rounded to the parameters' types once.</summary>
 internal sealed class ParameterGradients : IDisposable
 {
     // Distinct, because a model may tie parameters.
@@ -19,7 +19,7 @@ internal sealed class ParameterGradients : IDisposable
     /// <summary>Adds a window's gradients, and returns those of its first states.</summary>
     /// <param name="loss">The window's share of the loss.</param>
     /// <param name="last">The tensors of the window's final states.</param>
-    /// <param name="handedOn">The gradients of these, from the windows after; none for the last window.</param>
+    /// <param name="handedOn">Their gradients, from the later windows; none for the last window.</param>
     /// <param name="first">The tensors of the window's first states.</param>
     public Tensor?[] Add(Tensor loss, Tensor[] last, Tensor?[] handedOn, Tensor[] first)
     {
@@ -68,7 +68,7 @@ internal sealed class ParameterGradients : IDisposable
         return [.. results.Skip(parameters.Length).Select(result => result.IsInvalid ? null : result)];
     }
 
-    /// <summary>Adds the sums to what the parameters' gradients hold.</summary>
+    /// <summary>Adds the sums to the parameters' gradients.</summary>
     public void AddToParameters()
     {
         using var noGrad = no_grad();

@@ -3,10 +3,10 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>A point of the random number sequence that a computation can be taken back to, so that dropout draws the same masks again.</summary>
+/// <summary>A saved state of the random number generators, which a computation can return to so that dropout draws the same masks again.</summary>
 /// <remarks>
-/// TorchSharp can read and set the CPU generator's state, but not the CUDA generators': there a computation starts from a
-/// seed drawn from the CPU generator, so that it can be started again.
+/// TorchSharp can read and set the CPU generator's state, but not the CUDA generators'. There a computation starts from a
+/// seed drawn from the CPU generator, so that it can be repeated.
 /// </remarks>
 internal sealed class RandomState : IDisposable
 {
@@ -19,7 +19,7 @@ internal sealed class RandomState : IDisposable
     }
 
     /// <param name="device">Where the computation runs.</param>
-    /// <param name="isRandom">Whether it draws random numbers at all.</param>
+    /// <param name="isRandom">Whether it draws random numbers.</param>
     public static RandomState Capture(Device device, bool isRandom)
     {
         using var scope = NewDisposeScope();

@@ -2,16 +2,16 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <content>What can be done with a stream between its calls.</content>
+/// <content>Operations on a stream between its calls.</content>
 public sealed partial class SegmentStreamer
 {
     /// <summary>Cuts the graph: no gradient flows past this point of the stream.</summary>
-    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
+    /// <exception cref="InvalidOperationException">A call of the model is in progress.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void Detach() => Change(state => state.Detach());
 
-    /// <summary>Forgets everything: the next call begins a new stream, of any batch size.</summary>
-    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
+    /// <summary>Clears the stream: the next call begins a new one, of any batch size.</summary>
+    /// <exception cref="InvalidOperationException">A call of the model is in progress.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void Reset()
     {
@@ -22,20 +22,20 @@ public sealed partial class SegmentStreamer
     /// <summary>Starts the given rows afresh, as if a new document began at their next token. Before the first token it does nothing.</summary>
     /// <param name="rows">bool, (B), on the stream's device: true for a row to reset.</param>
     /// <exception cref="ArgumentException">The mask has another shape, type or device.</exception>
-    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
+    /// <exception cref="InvalidOperationException">A call of the model is in progress.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void ResetRows(Tensor rows) => Change(state => state.ResetRows(rows));
 
-    /// <summary>Keeps the given rows, in the given order; rows may repeat, drop and permute. Before the first token it does nothing.</summary>
+    /// <summary>Keeps the given rows, in the given order; rows may be repeated, dropped and permuted. Before the first token it does nothing.</summary>
     /// <param name="indices">int64, (B'), each in [0, B), on the stream's device.</param>
-    /// <exception cref="ArgumentException">The indices have another shape, type or device, are none at all, or are out of range.</exception>
-    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
+    /// <exception cref="ArgumentException">The indices have another shape, type or device, are empty, or are out of range.</exception>
+    /// <exception cref="InvalidOperationException">A call of the model is in progress.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void SelectRows(Tensor indices) => Change(state => state.SelectRows(indices));
 
-    /// <summary>Moves the stream to another device, as one moves its model.</summary>
-    /// <param name="device">Where to.</param>
-    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
+    /// <summary>Moves the stream to another device, for a model that was moved there.</summary>
+    /// <param name="device">The target device.</param>
+    /// <exception cref="InvalidOperationException">A call of the model is in progress.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void To(Device device)
     {
@@ -43,15 +43,15 @@ public sealed partial class SegmentStreamer
         Change(state => state.To(device));
     }
 
-    /// <summary>Converts the stream to another type, as one converts its model. A call after the model was converted does it by itself.</summary>
+    /// <summary>Converts the stream to another type. After the model was converted, the next call does this automatically.</summary>
     /// <param name="type">float32, float64, bfloat16 or float16.</param>
     /// <exception cref="ArgumentException">The type is not floating point.</exception>
-    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
+    /// <exception cref="InvalidOperationException">A call of the model is in progress.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void To(ScalarType type) => Change(state => state.To(type));
 
-    /// <summary>An independent copy of the stream from here, through the same model.</summary>
-    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
+    /// <summary>An independent copy of the stream at this point, through the same model.</summary>
+    /// <exception cref="InvalidOperationException">A call of the model is in progress.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public SegmentStreamer Fork()
     {
@@ -61,9 +61,9 @@ public sealed partial class SegmentStreamer
         return fork;
     }
 
-    /// <summary>Saves the stream as a safetensors file. A reader of the path sees the old file or the new one, whole.</summary>
+    /// <summary>Saves the stream as a safetensors file. A reader of the path sees the complete old file or the complete new one.</summary>
     /// <param name="path">The file; an existing one is replaced.</param>
-    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
+    /// <exception cref="InvalidOperationException">A call of the model is in progress.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void Save(string path)
     {
@@ -73,8 +73,8 @@ public sealed partial class SegmentStreamer
     }
 
     /// <summary>Writes the stream, as a safetensors file.</summary>
-    /// <param name="stream">Where to write.</param>
-    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
+    /// <param name="stream">The stream to write to.</param>
+    /// <exception cref="InvalidOperationException">A call of the model is in progress.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void Save(Stream stream)
     {
@@ -85,9 +85,9 @@ public sealed partial class SegmentStreamer
     }
 
     /// <summary>Continues from a saved stream.</summary>
-    /// <param name="path">A file written by <see cref="Save(string)"/>, through a model with the same layers.</param>
+    /// <param name="path">A file written by <see cref="Save(string)"/> with a model that has the same layers.</param>
     /// <exception cref="InvalidDataException">The file is truncated, altered, of a newer version, or of another model; the stream is as it was.</exception>
-    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
+    /// <exception cref="InvalidOperationException">A call of the model is in progress.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void Load(string path)
     {
@@ -99,7 +99,7 @@ public sealed partial class SegmentStreamer
     /// <summary>Continues from a saved stream.</summary>
     /// <param name="stream">What <see cref="Save(Stream)"/> wrote; it is read to its end.</param>
     /// <exception cref="InvalidDataException">The data is truncated, altered, of a newer version, or of another model; the stream is as it was.</exception>
-    /// <exception cref="InvalidOperationException">A call of the model is under way.</exception>
+    /// <exception cref="InvalidOperationException">A call of the model is in progress.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public void Load(Stream stream)
     {
@@ -108,7 +108,7 @@ public sealed partial class SegmentStreamer
         states.Set(StreamFile.Load(states, stream));
     }
 
-    /// <summary>Gates, memories and bytes of every layer, as they are now.</summary>
+    /// <summary>The current gates, memories and bytes of every layer.</summary>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public IReadOnlyList<LayerReport> Report()
     {
@@ -122,7 +122,7 @@ public sealed partial class SegmentStreamer
         states.Map(map);
     }
 
-    /// <summary>Throws if the streamer was disposed of, or stands between its model's layers.</summary>
+    /// <summary>Throws if the streamer was disposed of, or if only some of its model's layers have read the last tokens.</summary>
     private void CheckSettled()
     {
         states.CheckAlive();

@@ -2,10 +2,10 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <content>How a call goes through the model, window by window.</content>
+/// <content>How a call passes the input through the model, window by window.</content>
 public sealed partial class SegmentStreamer
 {
-    /// <summary>Tells the listeners; null if there are none.</summary>
+    /// <summary>Passes written segments to the listeners; null if there are none.</summary>
     internal SegmentObserver? Observer => SegmentWritten is not { } told ? null : (layer, tokens, memory, position) =>
     {
         var name = states.Layers.First(entry => entry.Layer == layer).Name;
@@ -24,15 +24,15 @@ public sealed partial class SegmentStreamer
         var output = ((nn.Module<Tensor, Tensor>)model).call(part);
         states.CommitCall(window.Length);
         return output.dim() >= 2 && output.size(1) == window.Length ? output : throw new InvalidOperationException(
-            $"The model made an output of shape {Describe.Shape(output)} from {window.Length} tokens; a stream needs one output a token, (B, T, …).");
+            $"The model returned an output of shape {Describe.Shape(output)} for {window.Length} tokens; a stream needs one output per token, (B, T, …).");
     }
 
-    /// <summary>How many of the remaining tokens go through the model at once from a position on: windows end at multiples of their length.</summary>
+    /// <summary>The length of the next window from a position on: windows end at multiples of their length.</summary>
     internal long NextWindow(long position, long remaining) => Math.Min(remaining, windowTokens - (position % windowTokens));
 
     /// <summary>
-    /// The next window of a call that returns one graph. In half precision that is all of the rest if gradients flow: libtorch would add the windows' gradients up
-    /// in half precision, and the graph holds the temporaries of all windows in any case.
+    /// The next window of a call whose outputs share one graph. In half precision with gradients that is the whole rest of the input: libtorch would sum the
+    /// gradients of several windows in half precision, and the graph holds the temporaries of all windows anyway.
     /// </summary>
     private long NextWindowOfGraph(long position, long remaining) =>
         is_grad_enabled() && model.parameters().Any(weight => weight.requires_grad && Describe.IsHalf(weight.dtype)) ? remaining : NextWindow(position, remaining);
@@ -61,7 +61,7 @@ public sealed partial class SegmentStreamer
         }
     }
 
-    /// <summary>Throws for an input that the stream does not take. Without info of its own a call takes that of the activation around it.</summary>
+    /// <summary>Throws if the stream does not accept the input. A call without info gets that of the activation around it.</summary>
     private void CheckInput(Tensor input, ref TokenInfo? info)
     {
         ArgumentNullException.ThrowIfNull(input);

@@ -3,11 +3,11 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>
-/// One endless stream (a batch of rows) through one model: feed any number of tokens at a time, the result does not depend
-/// on how the stream was cut, and memory does not depend on its length.
+/// One endless stream (a batch of rows) through one model: feed any number of tokens at a time; the result does not depend
+/// on how the stream is cut, and its memory does not grow with its length.
 /// </summary>
 /// <remarks>
-/// The model is any module that holds <see cref="InfiniAttentionModule"/>s, however deep. It is not changed and holds nothing
+/// The model is any module that contains <see cref="InfiniAttentionModule"/>s at any depth. It is not changed and holds nothing
 /// of the stream, so any number of streams, on any number of threads, share one model in evaluation; one stream is used by
 /// one thread at a time. With gradients on, the graph runs on through the state until <see cref="Detach"/>. A call that
 /// throws leaves the stream as it was. Inputs are (B, T) or (B, T, …): rows first, tokens second.
@@ -19,7 +19,7 @@ public sealed partial class SegmentStreamer : IDisposable
     private long windowTokens;
 
     /// <summary>Starts a stream with an empty memory.</summary>
-    /// <param name="model">The model; it stays the caller's.</param>
+    /// <param name="model">The model, which still belongs to the caller.</param>
     /// <exception cref="ArgumentException">The model holds no <see cref="InfiniAttentionModule"/>.</exception>
     public SegmentStreamer(nn.Module model)
     {
@@ -30,8 +30,9 @@ public sealed partial class SegmentStreamer : IDisposable
     }
 
     /// <summary>
-    /// Tokens of each row that go through the model at once: bounds temporary memory and changes no result. Fastest is a multiple of
-    /// the segment length. In half precision <see cref="Forward"/> and <see cref="Prefill"/> with gradients take their input whole, so that gradients add up in float32. Default: as many whole segments as fit into 4096 tokens on a CPU and 65536 on a GPU, at least one; if the
+    /// Tokens of each row that go through the model at once. It bounds temporary memory and changes no result; a multiple of
+    /// the segment length is fastest. In half precision <see cref="Forward"/> and <see cref="Prefill"/> with gradients take the whole input at once, so that
+    /// gradients are summed in float32. Default: as many whole segments as fit into 4096 tokens on a CPU and 65536 on a GPU, at least one; if the
     /// layers' lengths differ, that many tokens, and at least the longest segment.
     /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">The value is less than 1.</exception>
@@ -55,12 +56,12 @@ public sealed partial class SegmentStreamer : IDisposable
     /// <summary>Bytes that the stream holds: the states of all layers.</summary>
     public long StateBytes => states.Bytes;
 
-    /// <summary>The streamer that is active here, for a model that needs its stream's <see cref="Position"/>; null outside any call.</summary>
+    /// <summary>The streamer whose call or activation runs here, for a model that needs its stream's <see cref="Position"/>; null outside any call.</summary>
     public static SegmentStreamer? Current => (StreamSlot.Active as Activation)?.Streamer;
 
     /// <summary>
     /// Raised for every segment after it is written to a layer's memory, on the thread of the call; without listeners it costs
-    /// nothing. A call that then fails takes its segments back; <see cref="Backpropagate"/> does not raise it.
+    /// nothing. If the call then fails, its segments are undone; <see cref="Backpropagate"/> does not raise it.
     /// </summary>
     public event Action<SegmentReport>? SegmentWritten;
 
@@ -71,9 +72,9 @@ public sealed partial class SegmentStreamer : IDisposable
     /// <summary>
     /// Makes this the stream that the model's Infini-attention layers continue when they are called on this thread, until the
     /// returned object is disposed of, on the same thread: for models whose forward is not <c>Tensor -&gt; Tensor</c>. Each call of the
-    /// model inside must pass every layer once.
+    /// model inside must run every layer once.
     /// </summary>
-    /// <param name="info">What is known of each token of the calls inside, (B, T) each.</param>
+    /// <param name="info">What is known about each token of the calls inside, (B, T) each.</param>
     /// <exception cref="InvalidOperationException">Another stream is active on this thread.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public IDisposable Activate(TokenInfo? info = null)
@@ -84,9 +85,9 @@ public sealed partial class SegmentStreamer : IDisposable
 
     /// <summary>Continues the stream and returns all outputs.</summary>
     /// <param name="input">(B, T, …), T at least 1.</param>
-    /// <param name="info">What is known of each token; reaches every layer. Null: what an activation around the call says, or nothing.</param>
+    /// <param name="info">What is known about each token, for every layer. Null: the info of an activation around the call, if any.</param>
     /// <returns>The model's output for every token, (B, T, …).</returns>
-    /// <exception cref="ArgumentException">The input is empty, on another device than the model, or of another batch size than the stream; or info does not fit it.</exception>
+    /// <exception cref="ArgumentException">The input is empty, on another device than the model, or does not have the stream's batch size; or info does not fit it.</exception>
     /// <exception cref="InvalidOperationException">The model is not a <c>Module&lt;Tensor, Tensor&gt;</c>, or another stream is active on this thread.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public Tensor Forward(Tensor input, TokenInfo? info = null)
@@ -109,11 +110,11 @@ public sealed partial class SegmentStreamer : IDisposable
 
     /// <summary>Continues the stream window by window and returns only each row's last output: with a padding mask, that of its last token that is not padding.</summary>
     /// <param name="input">(B, T, …), T at least 1.</param>
-    /// <param name="info">What is known of each token; reaches every layer. Null: what an activation around the call says, or nothing.</param>
-    /// <param name="progress">Is told, after each window, how many of the T tokens were read.</param>
+    /// <param name="info">What is known about each token, for every layer. Null: the info of an activation around the call, if any.</param>
+    /// <param name="progress">Gets, after each window, the number of the T tokens that were read.</param>
     /// <param name="cancellationToken">Cancels between windows; the stream is then as it was.</param>
-    /// <returns>The model's output for each row's last token, (B, 1, …); of a row that is all padding, for the last token.</returns>
-    /// <exception cref="ArgumentException">The input is empty, on another device than the model, or of another batch size than the stream; or info does not fit it.</exception>
+    /// <returns>The model's output for each row's last token, (B, 1, …); for a row of padding only, the input's last token.</returns>
+    /// <exception cref="ArgumentException">The input is empty, on another device than the model, or does not have the stream's batch size; or info does not fit it.</exception>
     /// <exception cref="InvalidOperationException">The model is not a <c>Module&lt;Tensor, Tensor&gt;</c>, or another stream is active on this thread.</exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     /// <exception cref="OperationCanceledException">The call was cancelled.</exception>
@@ -138,15 +139,15 @@ public sealed partial class SegmentStreamer : IDisposable
     }
 
     /// <summary>
-    /// Continues the stream lazily, window by window, with gradients as they are turned on or off when it is called. Abandoning the
-    /// enumeration half-way leaves the stream after the last window that was returned.
+    /// Continues the stream lazily, window by window, with the gradient mode at the time of the call. Abandoning the
+    /// enumeration leaves the stream after the last window that was returned.
     /// </summary>
     /// <param name="input">(B, T, …), T at least 1; it must stay alive until the enumeration ends.</param>
-    /// <param name="info">What is known of each token; reaches every layer. Null: what an activation around the call says, or nothing.</param>
-    /// <param name="progress">Is told, after each window, how many of the T tokens were read.</param>
-    /// <param name="cancellationToken">Cancels between windows; the stream then stands after the last window that was returned.</param>
+    /// <param name="info">What is known about each token, for every layer. Null: the info of an activation around the call, if any.</param>
+    /// <param name="progress">Gets, after each window, the number of the T tokens that were read.</param>
+    /// <param name="cancellationToken">Cancels between windows; the stream is then after the last window that was returned.</param>
     /// <returns>The model's outputs, (B, window, …) each, to be disposed of by the caller or the caller's dispose scope; they can be enumerated once.</returns>
-    /// <exception cref="ArgumentException">The input is empty, on another device than the model, or of another batch size than the stream; or info does not fit it.</exception>
+    /// <exception cref="ArgumentException">The input is empty, on another device than the model, or does not have the stream's batch size; or info does not fit it.</exception>
     /// <exception cref="InvalidOperationException">
     /// The model is not a <c>Module&lt;Tensor, Tensor&gt;</c>, another stream is active on this thread, or the windows are enumerated a second time.
     /// </exception>
@@ -160,29 +161,29 @@ public sealed partial class SegmentStreamer : IDisposable
 
     /// <summary>
     /// Adds the exact gradient of the loss over the whole input to the parameters' gradients, holding the graph of one window:
-    /// a first pass without a graph keeps the states at the windows' boundaries, a second goes back window by window. Equal to the
-    /// ordinary gradient to rounding; sums of windows are kept in float32 at least. The stream is at the input's end afterwards, detached.
+    /// a first pass without a graph keeps the states at the windows' boundaries, a second goes backwards window by window. It equals the
+    /// ordinary gradient to rounding; sums over windows are kept in at least float32. Afterwards the stream is at the input's end, detached.
     /// </summary>
     /// <param name="input">(B, T, …), T at least 1.</param>
     /// <param name="target">(B, T, …): what the loss compares the outputs with.</param>
     /// <param name="loss">
     /// Gives one number for each token, (B, window), from the outputs and the targets of a window; with <see cref="LossReduction.Sum"/> it may
-    /// also give their sum, a scalar. Parameters that it uses get a gradient only if they are the model's: a head belongs into the model.
+    /// also give their sum, a scalar. Parameters that it uses get a gradient only if they belong to the model, so put an output head into the model.
     /// It may not change the stream.
     /// </param>
     /// <param name="reduction">How the numbers become the loss; the mean is over the whole input, whatever the windows.</param>
-    /// <param name="ignoreIndex">Targets of an integer type that do not count; their losses are left out.</param>
-    /// <param name="info">What is known of each token; reaches every layer. Null: what an activation around the call says, or nothing.</param>
-    /// <param name="progress">Is told, after each window of either pass, how many of the T tokens are done; each pass counts half.</param>
+    /// <param name="ignoreIndex">The value of integer targets that do not count; their losses are left out.</param>
+    /// <param name="info">What is known about each token, for every layer. Null: the info of an activation around the call, if any.</param>
+    /// <param name="progress">Gets, after each window of either pass, the number of the T tokens that are done; each pass counts half.</param>
     /// <param name="cancellationToken">Cancels between windows; gradients, stream and random state are then as they were.</param>
     /// <returns>The loss and the number of targets that count.</returns>
     /// <remarks>
-    /// Dropout masks are the same in both passes. If the loss function throws, gradients, stream and random state are as before;
-    /// only with a model in training on CUDA, whose random state cannot be read, it is seeded anew from the CPU's.
+    /// Dropout masks are the same in both passes. If the loss function throws, gradients, stream and random state are as before, except that
+    /// the CUDA generators, whose state cannot be read, are reseeded from the CPU's if the model is in training mode on CUDA.
     /// </remarks>
-    /// <exception cref="ArgumentException">An argument is empty, on another device, of another shape than the others, requires a gradient that would be lost, or no target counts.</exception>
+    /// <exception cref="ArgumentException">An argument is empty, is on another device, has a shape that does not fit, or requires a gradient that would be lost; or no target counts.</exception>
     /// <exception cref="InvalidOperationException">
-    /// The model is not a <c>Module&lt;Tensor, Tensor&gt;</c>, the losses are of another shape, inference mode is on, or another stream is active on
+    /// The model is not a <c>Module&lt;Tensor, Tensor&gt;</c>, the losses have another shape, inference mode is on, or another stream is active on
     /// this thread.
     /// </exception>
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
@@ -194,14 +195,14 @@ public sealed partial class SegmentStreamer : IDisposable
         CheckInput(input, ref info);
         if (is_inference_mode_enabled())
         {
-            throw new InvalidOperationException("Backpropagate was called in inference mode, in which there are no gradients: call it outside.");
+            throw new InvalidOperationException("Backpropagate was called in inference mode, which has no gradients: call it outside inference mode.");
         }
 
         var losses = new TokenLosses(input, target, loss, reduction, ignoreIndex);
         if (input.requires_grad || info?.WriteWeights?.requires_grad == true || target.requires_grad)
         {
             throw new ArgumentException(
-                "The input, its write weights or the target require a gradient; Backpropagate reaches the model's parameters alone: detach them.",
+                "The input, its write weights or the target require a gradient; Backpropagate computes gradients of the model's parameters only: detach them.",
                 target.requires_grad ? nameof(target) : nameof(input));
         }
 

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>A stream as a safetensors file: the states of all layers, and in the metadata the layers with the options that matter.</summary>
+/// <summary>A stream as a safetensors file: the states of all layers, with the layers and their relevant options in the metadata.</summary>
 internal static class StreamFile
 {
     private const string Format = "infini-attention-stream";
@@ -21,7 +21,7 @@ internal static class StreamFile
         SafetensorsFile.Write(stream, Metadata(states), Tensors(states));
     }
 
-    /// <summary>Reads states for the layers of <paramref name="states"/>, which are left as they are.</summary>
+    /// <summary>Reads states for the layers of <paramref name="states"/>, which stay unchanged.</summary>
     /// <exception cref="InvalidDataException">What was read is not a whole, unaltered stream of these layers.</exception>
     public static MemoryState?[] Load(StreamStates states, Stream stream)
     {
@@ -43,7 +43,7 @@ internal static class StreamFile
 
         if (!long.TryParse(file.Metadata.GetValueOrDefault("position"), NumberStyles.None, CultureInfo.InvariantCulture, out var position))
         {
-            throw new InvalidDataException($"The stream stands at position '{file.Metadata.GetValueOrDefault("position")}', which is not a number of tokens.");
+            throw new InvalidDataException($"The stream is at position '{file.Metadata.GetValueOrDefault("position")}', which is not a number of tokens.");
         }
 
         CheckNames(file, position == 0 ? 0 : states.Layers.Count);
@@ -99,7 +99,7 @@ internal static class StreamFile
         };
     }
 
-    /// <summary>The options that a state's meaning depends on, of every layer.</summary>
+    /// <summary>The options of every layer that the meaning of its state depends on.</summary>
     private static string Describe(StreamStates states) => string.Join("; ", states.Layers.Select(layer =>
     {
         var o = layer.Layer.Options;

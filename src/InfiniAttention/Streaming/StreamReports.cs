@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>What a stream's layers hold, as numbers to look at.</summary>
+/// <summary>Computes the reports of a stream's layers.</summary>
 internal static class StreamReports
 {
     /// <summary>A layer as it is now; state is null before its first token.</summary>
@@ -25,12 +25,12 @@ internal static class StreamReports
             state.Bytes, (long)Int128.Min(long.MaxValue, (Int128)state.Position * state.Batch * tokenBytes));
     }
 
-    /// <summary>The segments that a layer has just written, the first of which holds <paramref name="position"/>.</summary>
+    /// <summary>Reports the segments that a layer has just written, the first of which contains <paramref name="position"/>.</summary>
     /// <param name="name">The layer's name in the model.</param>
     /// <param name="norm">The norms on its memory's path; null for none.</param>
     /// <param name="tokens">The segments.</param>
     /// <param name="written">The memory before each, and after the last.</param>
-    /// <param name="position">Where their first token stands.</param>
+    /// <param name="position">The position of their first token.</param>
     public static IReadOnlyList<SegmentReport> OfSegments(string name, NormScales? norm, SegmentTokens tokens, CompressiveMemory written, long position)
     {
         using var scope = NewDisposeScope();

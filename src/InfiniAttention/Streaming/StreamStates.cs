@@ -2,7 +2,7 @@ namespace InfiniAttention;
 
 /// <summary>
 /// The states of all layers of a model in one stream. Layers advance one after the other; the stream advances when all of
-/// them have read the same tokens, and a call that fails half-way leaves it where it was.
+/// them have read the same tokens. A call that fails leaves it where it was.
 /// </summary>
 internal sealed class StreamStates : IDisposable
 {
@@ -52,8 +52,8 @@ internal sealed class StreamStates : IDisposable
         {
             var behind = layers.Where((_, j) => pending[j] is null).Select(entry => $"'{entry.Name}'").ToArray();
             throw new InvalidOperationException(
-                $"The layer '{layers[i].Name}' ran again before the call of its model was over (layers that did not run yet: {(behind.Length == 0 ? "none" : string.Join(", ", behind))}). "
-                    + "A stream needs a model that passes each of its Infini-attention layers every token once; after a call that failed, begin a new activation.");
+                $"The layer '{layers[i].Name}' ran again before the call of its model ended (layers that did not run yet: {(behind.Length == 0 ? "none" : string.Join(", ", behind))}). "
+                    + "A stream needs a model that passes every token through each of its Infini-attention layers once; after a call that failed, begin a new activation.");
         }
 
         Convert(i);
@@ -83,7 +83,7 @@ internal sealed class StreamStates : IDisposable
         }
     }
 
-    /// <summary>Drops what only some of the layers have read.</summary>
+    /// <summary>Discards the states of layers that are ahead of others.</summary>
     public void DropPending()
     {
         for (var i = 0; i < pending.Length; i++)
@@ -101,20 +101,20 @@ internal sealed class StreamStates : IDisposable
         {
             var found = string.Join(", ", layers.Select((layer, i) => $"'{layer.Name}' {(pending[i]?.Position ?? Position) - Position}"));
             throw new InvalidOperationException(
-                $"A stream needs a model that passes each of its Infini-attention layers every token once; of {tokens} tokens the layers read: {found}.");
+                $"A stream needs a model that passes every token through each of its Infini-attention layers once; of {tokens} tokens the layers read: {found}.");
         }
 
         Commit();
     }
 
-    /// <summary>Begins to advance the stream: unless it is completed, it is then as it was.</summary>
+    /// <summary>Begins to advance the stream. Unless the transaction is completed, the stream returns to where it was.</summary>
     public Transaction Begin()
     {
         CheckOutsideCall();
         return new(this);
     }
 
-    /// <summary>Throws in the middle of a call that advances the stream, and between the layers of a model.</summary>
+    /// <summary>Throws during a call that advances the stream, and between the layers of a model.</summary>
     public void CheckChangeable()
     {
         CheckOutsideCall();
@@ -126,11 +126,11 @@ internal sealed class StreamStates : IDisposable
     {
         if (Array.Exists(pending, state => state is not null))
         {
-            throw new InvalidOperationException("The stream stands between its model's layers: some have read tokens that others have not.");
+            throw new InvalidOperationException("The stream is between its model's layers: some have read tokens that others have not.");
         }
     }
 
-    /// <summary>Replaces the state of every layer by what <paramref name="map"/> makes of it, or of none if one fails.</summary>
+    /// <summary>Applies <paramref name="map"/> to the state of every layer; if it fails for one, none is changed.</summary>
     public void Map(Func<MemoryState, MemoryState> map)
     {
         var mapped = new MemoryState?[committed.Length];
@@ -151,7 +151,7 @@ internal sealed class StreamStates : IDisposable
     }
 
     /// <summary>Takes over the given states, one for each layer.</summary>
-    /// <exception cref="ObjectDisposedException">The stream was disposed of; the given states are then, too.</exception>
+    /// <exception cref="ObjectDisposedException">The stream was disposed of; the given states are then disposed of too.</exception>
     public void Set(IReadOnlyList<MemoryState?> states)
     {
         if (isDisposed)
@@ -167,7 +167,7 @@ internal sealed class StreamStates : IDisposable
         Replace(states);
     }
 
-    /// <summary>Converts the states of layers that were converted to another type since their last tokens.</summary>
+    /// <summary>Converts the states of layers whose type changed after their last tokens.</summary>
     public void FollowModel()
     {
         for (var i = 0; i < committed.Length; i++)
@@ -176,7 +176,7 @@ internal sealed class StreamStates : IDisposable
         }
     }
 
-    /// <summary>Frees the states; the stream is then as new.</summary>
+    /// <summary>Frees the states; the stream is then empty.</summary>
     public void Clear() => Replace(new MemoryState?[committed.Length]);
 
     public void Dispose()
@@ -186,9 +186,9 @@ internal sealed class StreamStates : IDisposable
     }
 
     private static InvalidOperationException InsideCall() =>
-        new("The stream is in the middle of a call: neither its model nor what the call calls may continue or change it.");
+        new("The stream is in the middle of a call: its model and the code that the call runs must not continue or change it.");
 
-    /// <summary>Throws if the stream was disposed of, perhaps by what a call of it calls.</summary>
+    /// <summary>Throws if the stream was disposed of, possibly by code that its own call runs.</summary>
     public void CheckAlive() => ObjectDisposedException.ThrowIf(isDisposed, Streamer);
 
     private void CheckOutsideCall()
@@ -219,7 +219,7 @@ internal sealed class StreamStates : IDisposable
         }
     }
 
-    /// <summary>Converts a layer's state if the layer was converted to another type since its last tokens.</summary>
+    /// <summary>Converts a layer's state if the layer's type changed after its last tokens.</summary>
     private void Convert(int i)
     {
         var type = layers[i].Layer.Gate.dtype;
@@ -246,7 +246,7 @@ internal sealed class StreamStates : IDisposable
             states.isInTransaction = true;
         }
 
-        /// <summary>Keeps what was read.</summary>
+        /// <summary>Keeps the new states.</summary>
         public void Complete() => isComplete = true;
 
         public void Dispose()

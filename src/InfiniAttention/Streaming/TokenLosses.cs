@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>The loss of a window as its share of the loss over the whole input.</summary>
+/// <summary>Computes each window's share of the loss over the whole input.</summary>
 internal sealed class TokenLosses
 {
     private readonly Tensor target;
@@ -37,7 +37,7 @@ internal sealed class TokenLosses
             (hasIgnored, Count) = (ignored > 0, Count - ignored);
             if (Count == 0 && reduction == LossReduction.Mean)
             {
-                throw new ArgumentException($"target holds nothing but {ignoreIndex}, which does not count: there is nothing to take the mean of.", nameof(target));
+                throw new ArgumentException($"target holds only {ignoreIndex}, which does not count: there is nothing to take the mean of.", nameof(target));
             }
         }
     }
@@ -61,7 +61,7 @@ internal sealed class TokenLosses
             }
 
             throw new InvalidOperationException(
-                $"The loss function returned a tensor of shape {Describe.Shape(losses)}; it must return one number a token, (B, window) = ({window.size(0)}, {window.size(1)}) "
+                $"The loss function returned a tensor of shape {Describe.Shape(losses)}; it must return one number per token, (B, window) = ({window.size(0)}, {window.size(1)}) "
                     + $"(reduction: none), or their sum with {nameof(LossReduction)}.{nameof(LossReduction.Sum)}.");
         }
 

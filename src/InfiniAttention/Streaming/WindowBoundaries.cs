@@ -2,10 +2,10 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>What stands at the beginning of each window of a sequence, and at its end.</summary>
+/// <summary>The states at the beginning of each window of a sequence and at its end.</summary>
 /// <remarks>
-/// Memories and random states of all windows lie in tensors made beforehand: kept one by one among a window's temporaries, each would
-/// pin the heap around it.
+/// Memories and random states of all windows are stored in preallocated tensors: allocated one by one among a window's temporaries, they
+/// would fragment the heap.
 /// </remarks>
 internal sealed class WindowBoundaries : IDisposable
 {
@@ -20,8 +20,8 @@ internal sealed class WindowBoundaries : IDisposable
     private RandomState? endRandom;
 
     /// <param name="states">The stream, at the beginning of the first window.</param>
-    /// <param name="windows">Where the windows lie in the input.</param>
-    /// <param name="random">Where the model computes, if it draws random numbers.</param>
+    /// <param name="windows">The start and length of each window in the input.</param>
+    /// <param name="random">The model's device if it draws random numbers; null otherwise.</param>
     public WindowBoundaries(StreamStates states, IReadOnlyList<(long Start, long Length)> windows, Device? random)
     {
         (this.states, Windows, this.random) = (states, windows, random);
@@ -38,7 +38,7 @@ internal sealed class WindowBoundaries : IDisposable
     public static Tensor[] Differentiable(IEnumerable<MemoryState?> states) =>
         [.. states.SelectMany(state => state?.Tensors ?? []).Where(tensor => Describe.IsFloating(tensor.dtype))];
 
-    /// <summary>Keeps what stands now as the beginning of a window.</summary>
+    /// <summary>Stores the current states as the beginning of a window.</summary>
     public void Keep(int window)
     {
         using var scope = NewDisposeScope();
@@ -63,14 +63,14 @@ internal sealed class WindowBoundaries : IDisposable
         Tensor Room(Tensor like) => empty([Windows.Count, .. Describe.Sizes(like)], like.dtype, like.device).DetachFromDisposeScope();
     }
 
-    /// <summary>Keeps what stands now as the end of the last window.</summary>
+    /// <summary>Stores the current states as the end of the last window.</summary>
     public void KeepEnd()
     {
         end = [.. states.Current.Select(state => state?.Detach())];
         endRandom = random is null ? null : RandomState.Capture(random, isRandom: true);
     }
 
-    /// <summary>Takes the stream to its end, without a graph.</summary>
+    /// <summary>Moves the stream to the stored end, without a graph.</summary>
     public void RestoreEnd()
     {
         states.Set([.. end!.Select(state => state?.Share())]);

@@ -2,15 +2,15 @@ namespace InfiniAttention;
 
 /// <summary>
 /// A collection of young garbage after each window of many tokens: it frees the native memory that a user's model leaves behind (docs/performance.md)
-/// before the next window's blocks pin the heap around it.
+/// before the next window's blocks fragment the heap around it.
 /// </summary>
 /// <remarks>
-/// It never happens while another stream is inside its model: TorchSharp's <c>a + b</c> uses a scalar that nothing keeps alive, and a
-/// collection during the call frees it. With several busy streams a window in <see cref="MostMissed"/> waits for the others to end theirs.
+/// It never runs while another stream is inside its model: TorchSharp's <c>a + b</c> uses a scalar that nothing keeps alive, and a
+/// collection during the call frees it. With several busy streams one window in <see cref="MostMissed"/> waits for the other streams to leave their models.
 /// </remarks>
 internal readonly struct WindowCollection : IDisposable
 {
-    /// <summary>From how many tokens on a window counts.</summary>
+    /// <summary>Windows with fewer tokens do not collect.</summary>
     private const long LeastTokens = 64;
 
     private const int MostMissed = 16;
@@ -27,7 +27,7 @@ internal readonly struct WindowCollection : IDisposable
 
     private readonly long tokens;
 
-    /// <summary>Begins a model's call, or one that has such calls inside.</summary>
+    /// <summary>Begins a call of a model, or a call that contains such calls.</summary>
     public WindowCollection(long tokens)
     {
         this.tokens = tokens;

@@ -10,7 +10,7 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
 {
     private readonly bool isRandom = model.modules().Prepend(model).Any(module => module.training);
 
-    /// <summary>Is told how many tokens are done; each pass counts half.</summary>
+    /// <summary>Gets the number of tokens that are done; each pass counts half.</summary>
     public IProgress<long>? Progress { get; init; }
 
     /// <summary>Cancels between windows.</summary>
@@ -18,7 +18,7 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
 
     private Device Device => streamer.States.Layers[0].Layer.Gate.device;
 
-    /// <summary>The loss over the whole input.</summary>
+    /// <summary>Adds the gradient to the model's parameters and returns the loss over the whole input.</summary>
     public double Run(Tensor input, TokenInfo? info)
     {
         using var scope = NewDisposeScope();
@@ -54,7 +54,7 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
         return windows;
     }
 
-    /// <summary>All windows but the last, without a graph, keeping what stands at the beginning of each.</summary>
+    /// <summary>Runs all windows but the last without a graph and stores the states at the beginning of each window.</summary>
     private void Forward(Tensor input, TokenInfo? info, WindowBoundaries boundaries)
     {
         using var noGrad = no_grad();
@@ -72,7 +72,7 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
         }
     }
 
-    /// <summary>From the last window to the first: recompute, back-propagate, hand the gradient of the first state on.</summary>
+    /// <summary>From the last window to the first: recomputes, back-propagates, and passes on the gradient of the window's first states.</summary>
     private double Backward(Tensor input, TokenInfo? info, WindowBoundaries boundaries, ParameterGradients gradients)
     {
         using var grad = enable_grad();
@@ -108,7 +108,7 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
         return total;
     }
 
-    /// <summary>A window of the input, as a copy: a model that changes its input in place must find it unchanged in the second pass.</summary>
+    /// <summary>A copy of a window of the input: a model that changes its input in place must get it unchanged in the second pass.</summary>
     private static Tensor Copy(Tensor input, long start, long length)
     {
         using var part = input.narrow(1, start, length);

@@ -2,8 +2,8 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>Facts about tensors as checks and error messages need them.</summary>
-/// <remarks>On the path of a call sizes are read one at a time: <c>shape</c> leaves native memory behind that only a collection frees.</remarks>
+/// <summary>Facts about tensors for checks and error messages.</summary>
+/// <remarks>Sizes are read one at a time, because <c>shape</c> leaves native memory behind that only a collection frees.</remarks>
 internal static class Describe
 {
     public static string Shape(Tensor tensor) => $"({string.Join(", ", Sizes(tensor))})";
@@ -33,10 +33,10 @@ internal static class Describe
     /// <summary>TorchSharp's devices have no value equality; an index of -1 is the first device.</summary>
     public static bool Same(Device a, Device b) => a.type == b.type && Math.Max(a.index, 0) == Math.Max(b.index, 0);
 
-    /// <summary>The same of two tensors; each read of <c>device</c> makes an object.</summary>
+    /// <summary>The same for two tensors, without <c>device</c>, each read of which creates an object.</summary>
     public static bool SameDevice(Tensor a, Tensor b) => a.device_type == b.device_type && Math.Max(a.device_index, 0) == Math.Max(b.device_index, 0);
 
-    /// <summary>The tensor in the given type: itself if it is of that type.</summary>
+    /// <summary>The tensor in the given type; the tensor itself if it has that type.</summary>
     public static Tensor As(Tensor tensor, ScalarType type) => tensor.dtype == type ? tensor : tensor.to(type);
 
     /// <summary>Whether every element of a bool tensor is true.</summary>
@@ -53,7 +53,7 @@ internal static class Describe
         return BitConverter.ToDouble(scalar.detach().to(ScalarType.Float64).cpu().bytes);
     }
 
-    /// <summary>What <c>shape</c> says, without leaving native memory behind.</summary>
+    /// <summary>The same as <c>shape</c>, without leaving native memory behind.</summary>
     public static long[] Sizes(Tensor tensor)
     {
         var sizes = new long[tensor.dim()];

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>Tensors on a CPU as vectors, and loops over them on as many threads as libtorch uses.</summary>
+/// <summary>Views of CPU tensors as vectors, and loops over them on as many threads as libtorch uses.</summary>
 internal static class HostVector
 {
     /// <summary>Whether this runtime has a vector exponential (.NET 9 and later).</summary>
@@ -18,11 +18,11 @@ internal static class HostVector
     public static bool IsWhole(Tensor tensor) =>
         tensor.size((int)tensor.dim() - 1) % (tensor.dtype == ScalarType.Float64 ? Vector<double>.Count : Vector<float>.Count) == 0;
 
-    /// <summary>The elements of a tensor without gaps; <c>data</c> would leave native memory behind.</summary>
+    /// <summary>The elements of a contiguous tensor; <c>data</c> would leave native memory behind.</summary>
     public static Span<T> Elements<T>(Tensor tensor)
         where T : unmanaged => MemoryMarshal.Cast<byte, T>(tensor.bytes);
 
-    /// <summary>The vectors of a tensor without gaps.</summary>
+    /// <summary>The vectors of a contiguous tensor.</summary>
     public static Span<Vector<T>> Of<T>(Tensor tensor)
         where T : unmanaged => MemoryMarshal.Cast<byte, Vector<T>>(tensor.bytes);
 
@@ -48,7 +48,7 @@ internal static class HostVector
 
     /// <summary>
     /// Cuts the numbers from 0 to <paramref name="count"/> into ranges for as many threads as libtorch uses. libtorch's own threads go on spinning
-    /// for a while after their work, so there are more ranges than threads (whoever is late takes fewer), and two threads are no faster than one.
+    /// for a while after their work, so there are more ranges than threads (a late thread takes fewer), and two threads are no faster than one.
     /// </summary>
     public static void ForEach(long count, Action<int, int> range)
     {

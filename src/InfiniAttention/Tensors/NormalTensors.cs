@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>While it lives, tensors that are made are normal ones even in inference mode, so that a stream may leave that mode.</summary>
+/// <summary>Until it is disposed of, new tensors are normal ones even in inference mode, so that a stream can be continued outside that mode.</summary>
 internal sealed class NormalTensors : IDisposable
 {
     private readonly IDisposable? noInference;

@@ -3,9 +3,9 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention;
 
-/// <summary>Parameters of the library's modules.</summary>
+/// <summary>Creates the parameters of the library's modules.</summary>
 internal static class Parameters
 {
-    /// <summary>A parameter that outlives the dispose scope in which its module is made.</summary>
+    /// <summary>A parameter that outlives the dispose scope in which its module is created.</summary>
     public static Parameter Own(Tensor tensor) => (Parameter)new Parameter(tensor).DetachFromDisposeScope();
 }

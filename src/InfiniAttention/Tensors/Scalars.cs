@@ -3,9 +3,9 @@ using TorchSharp;
 namespace InfiniAttention;
 
 /// <summary>
-/// The numbers that operators are called with, made once. TorchSharp's implicit conversion allocates a native scalar that nothing
+/// The numbers that operators are called with, created once. TorchSharp's implicit conversion allocates a native scalar that nothing
 /// keeps alive during the call, so that a collection on another thread can free it there; and those that live until their
-/// finaliser runs pin the heap between a block's temporaries. <c>a + b</c>, <c>add(b)</c> and <c>number - a</c> convert a 1 inside
+/// finaliser runs fragment the heap between a block's temporaries. <c>a + b</c>, <c>add(b)</c> and <c>number - a</c> convert a 1 inside
 /// TorchSharp: the library writes <c>a.add(b, Scalars.One)</c>.
 /// </summary>
 internal static class Scalars
@@ -17,7 +17,7 @@ internal static class Scalars
     public static readonly Scalar MinusInfinity = double.NegativeInfinity;
     public static readonly Scalar NotANumber = double.NaN;
 
-    /// <summary>From which number down an additive mask hides a key.</summary>
+    /// <summary>An additive mask hides a key if its number is at most this.</summary>
     public static readonly Scalar Hidden = -10000.0;
 
     /// <summary>Lower limit of the feature map's exponent in float32.</summary>

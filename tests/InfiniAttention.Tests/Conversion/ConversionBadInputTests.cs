@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests.Conversion;
 
-/// <summary>What cannot be taken over is refused, with what was found and what is understood, and nothing is loaded.</summary>
+/// <summary>Weights that cannot be loaded are refused: the error says what was found and what is supported, and nothing is loaded.</summary>
 public class ConversionBadInputTests
 {
     private static readonly InfiniAttentionOptions Options = new() { EmbedDim = 24, NumHeads = 4, NumKeyValueHeads = 2, SegmentLength = 8 };
@@ -33,7 +33,7 @@ public class ConversionBadInputTests
     }
 
     [Fact]
-    public void Everything_missing_left_over_and_misshapen_is_named_at_once() => IsRefused(
+    public void One_error_names_everything_missing_left_over_or_of_a_wrong_shape() => IsRefused(
         weights =>
         {
             weights.Remove("v_proj.weight");
@@ -54,16 +54,16 @@ public class ConversionBadInputTests
     {
         IsRefused(weights => weights["q_proj.bias"] = randn(24), "'q_proj.bias' (24) is left over; with it Bias must be true");
         IsRefused(Options with { Bias = true }, weights => weights["q_proj.bias"] = randn(24),
-            "'k_proj.bias' (12) is missing; where the block has none beside its other biases, add zeros", "'o_proj.bias' (24) is missing");
+            "'k_proj.bias' (12) is missing; if the block has other biases but not this one, add zeros", "'o_proj.bias' (24) is missing");
         IsRefused(Options with { Bias = true }, _ => { }, "'k_proj.bias' (12) is missing; without it Bias must be false");
     }
 
     [Fact]
-    public void An_embedding_width_that_does_not_match() => IsRefused(
+    public void An_embedding_width_that_does_not_match_is_refused() => IsRefused(
         weights => weights["q_proj.weight"] = randn(32, 32), "'q_proj.weight' has shape (32, 32)", "(24, 24)");
 
     [Fact]
-    public void Cross_attention() => IsRefused(
+    public void Cross_attention_weights_are_refused() => IsRefused(
         weights =>
         {
             weights.Clear();
@@ -73,7 +73,7 @@ public class ConversionBadInputTests
         "q_proj_weight, k_proj_weight, v_proj_weight", "cross-attention", "in_proj_weight");
 
     [Fact]
-    public void Added_key_and_value_biases() => IsRefused(
+    public void Added_key_and_value_biases_are_refused() => IsRefused(
         weights =>
         {
             weights.Clear();
@@ -83,7 +83,7 @@ public class ConversionBadInputTests
         "bias_k, bias_v", "add_bias_kv");
 
     [Fact]
-    public void A_layout_that_is_not_recognised()
+    public void An_unsupported_layout_is_refused()
     {
         IsRefused(
             weights =>
@@ -116,7 +116,7 @@ public class ConversionBadInputTests
     }
 
     [Fact]
-    public void A_pairing_without_rotary_embedding_and_undefined_values()
+    public void A_pairing_without_rotary_embedding_and_undefined_enum_values_are_refused()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniAttentionModule(Options);
@@ -127,7 +127,7 @@ public class ConversionBadInputTests
     }
 
     [Fact]
-    public void A_module_of_another_kind_or_width()
+    public void A_module_of_another_kind_or_width_is_refused()
     {
         using var scope = NewDisposeScope();
         InfiniAttentionOptions options = new() { EmbedDim = 24, NumHeads = 4, SegmentLength = 8 };
@@ -148,7 +148,7 @@ public class ConversionBadInputTests
     }
 
     [Fact]
-    public void What_a_multihead_module_cannot_be()
+    public void Multihead_options_without_an_equivalent_are_refused()
     {
         Assert.Throws<ArgumentException>("add_bias_kv", () => new InfiniMultiheadAttention(24, 4, 8, add_bias_kv: true));
         Assert.Throws<ArgumentException>("add_zero_attn", () => new InfiniMultiheadAttention(24, 4, 8, add_zero_attn: true));
@@ -159,7 +159,7 @@ public class ConversionBadInputTests
     }
 
     [Fact]
-    public void What_a_multihead_module_cannot_honour()
+    public void Multihead_arguments_that_cannot_be_honoured_are_refused()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniMultiheadAttention(24, 4, 8);

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests.Conversion;
 
-/// <summary>A block that a model has and the layer converted from it compute the same, until the memory takes part.</summary>
+/// <summary>A plain block and the layer converted from it compute the same until the memory takes part.</summary>
 public class ConversionTests(ITestOutputHelper output)
 {
     private const long Batch = 3;
@@ -33,7 +33,7 @@ public class ConversionTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(LayoutCase.Names), MemberType = typeof(LayoutCase))]
-    public void So_it_is_with_padding_before_between_and_after(string name)
+    public void A_converted_layer_is_unchanged_with_padding_before_between_and_after(string name)
     {
         var layout = LayoutCase.Of(name);
         foreach (var (type, tolerance) in new[] { (ScalarType.Float32, 1e-5), (ScalarType.Float64, 1e-12) })
@@ -69,11 +69,11 @@ public class ConversionTests(ITestOutputHelper output)
         var y = layer.call(x);
         var second = y.narrow(1, n, n);
 
-        // Neither the block's attention to everything before, nor its attention to the second segment alone.
+        // The output differs from the block's over both segments and from its output over the second segment alone.
         Assert.True(Difference(block.call(x, null).narrow(1, n, n), second) > 1e-3);
         Assert.True(Difference(block.call(x.narrow(1, n, n), null), second) > 1e-3);
 
-        // And it is the first segment that the last one remembers.
+        // The third segment depends on a token of the first.
         var other = x.clone();
         other[TensorIndex.Colon, 2] += 1;
         Assert.True(Difference(layer.call(other).narrow(1, 2 * n, n), y.narrow(1, 2 * n, n)) > 1e-5);
@@ -81,7 +81,7 @@ public class ConversionTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(LayoutCase.Names), MemberType = typeof(LayoutCase))]
-    public void Saving_gives_the_old_layout_again(string name)
+    public void Saving_gives_the_original_weights_in_their_layout(string name)
     {
         using var scope = NewDisposeScope();
         manual_seed(6);
@@ -95,7 +95,7 @@ public class ConversionTests(ITestOutputHelper output)
         Assert.All(saved, entry => Assert.Equal(0, Difference(original[entry.Key], entry.Value)));
         Assert.All(saved.Values, tensor => Assert.False(tensor.requires_grad));
 
-        // Copies: the layer can go on learning.
+        // The saved tensors are copies: changing the layer does not change them.
         var other = (PlainBlock)layout.CreateBlock();
         other.load_state_dict(saved);
         using (no_grad())
@@ -124,14 +124,14 @@ public class ConversionTests(ITestOutputHelper output)
                 Assert.All(saved.Keys, key => Assert.StartsWith("model.layers.3.", key));
                 Assert.Equal(layout, AttentionWeights.Load(other, saved, "model.layers.3", pairing));
 
-                // The memory included, because its feature map goes element by element.
+                // This includes the memory: its feature map is element-wise, so a permutation of the pairs does not change what is read.
                 Assert.True(Difference(expected, other.call(x)) < 1e-5);
             }
         }
     }
 
     [Fact]
-    public void Weights_are_taken_from_their_place_in_a_model_and_in_their_type()
+    public void Weights_are_loaded_from_under_a_prefix_and_converted_to_the_layers_type()
     {
         using var scope = NewDisposeScope();
         var options = new InfiniAttentionOptions { EmbedDim = 24, NumHeads = 4, SegmentLength = 8 };

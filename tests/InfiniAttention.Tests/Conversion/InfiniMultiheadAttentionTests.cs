@@ -6,12 +6,12 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests.Conversion;
 
-/// <summary>The module that stands where an nn.MultiheadAttention stood.</summary>
+/// <summary>The drop-in replacement for nn.MultiheadAttention.</summary>
 public class InfiniMultiheadAttentionTests
 {
     private const long Width = 24, Heads = 3, Segment = 8, Batch = 2;
 
-    /// <summary>A model before and after the change of one declaration.</summary>
+    /// <summary>A model before and after one declaration is changed.</summary>
     private sealed class Model<TAttention>(TAttention attention) : nn.Module<Tensor, Tensor>("model")
         where TAttention : nn.Module<Tensor, Tensor, Tensor, Tensor?, bool, Tensor?, Tuple<Tensor, Tensor>>
     {
@@ -70,7 +70,7 @@ public class InfiniMultiheadAttentionTests
     }
 
     [Fact]
-    public void So_it_does_deep_in_a_list_of_layers()
+    public void Nested_layers_load_the_old_weights_of_a_model()
     {
         using var scope = NewDisposeScope();
         var before = new Layers(new MultiheadBlock(Width, Heads), new MultiheadBlock(Width, Heads));
@@ -86,7 +86,7 @@ public class InfiniMultiheadAttentionTests
     }
 
     [Fact]
-    public void So_it_does_from_a_file()
+    public void The_old_weights_can_be_loaded_from_a_file()
     {
         using var scope = NewDisposeScope();
         var (before, after) = (Before(), After());
@@ -133,7 +133,7 @@ public class InfiniMultiheadAttentionTests
         var x = randn(Batch, 3 * Segment, Width);
         Assert.All(new[] { byDictionary, byFile, byCall }, fresh => Assert.Equal(0, Difference(trained.call(x), fresh.call(x))));
 
-        // An average over checkpoints has all of their entries.
+        // An average of checkpoints has all their entries, the gate included.
         var average = trained.state_dict().ToDictionary(entry => entry.Key, entry => (entry.Value.detach() + After().state_dict()[entry.Key].detach()) / 2);
         After().load_state_dict(average);
     }
@@ -170,7 +170,7 @@ public class InfiniMultiheadAttentionTests
     }
 
     [Fact]
-    public void It_is_made_from_options_too()
+    public void It_can_be_created_from_options()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniMultiheadAttention(new InfiniAttentionOptions { EmbedDim = Width, NumHeads = Heads, SegmentLength = Segment, Update = MemoryUpdate.Delta }, causalWithoutMask: true);
@@ -219,14 +219,14 @@ public class InfiniMultiheadAttentionTests
             }
         }
 
-        // Truth values, and a mask for each row and head, say the same.
+        // A bool mask and a mask per row and head give the same result.
         var plain = layer.call(x, x, x, attn_mask: causal).Item1;
         Assert.Equal(0, Difference(plain, layer.call(x, x, x, attn_mask: causal == double.NegativeInfinity).Item1));
         Assert.Equal(0, Difference(plain, layer.call(x, x, x, attn_mask: causal.expand(Batch * Heads, Segment, Segment)).Item1));
     }
 
     [Fact]
-    public void Weights_nobody_asked_for_are_an_invalid_tensor_as_before()
+    public void Without_need_weights_the_weights_are_an_invalid_tensor_as_before()
     {
         using var scope = NewDisposeScope();
         var x = randn(1, Batch, Width);
@@ -253,7 +253,7 @@ public class InfiniMultiheadAttentionTests
     }
 
     [Fact]
-    public void It_streams()
+    public void Streamed_pieces_equal_one_call()
     {
         using var scope = NewDisposeScope();
         var model = After(0.5).to(ScalarType.Float64);
@@ -271,7 +271,7 @@ public class InfiniMultiheadAttentionTests
     }
 
     [Fact]
-    public void In_a_stream_its_own_padding_mask_joins_what_the_streamer_knows()
+    public void In_a_stream_its_padding_mask_is_combined_with_the_streamers_token_info()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniMultiheadAttention(Width, Heads, Segment, causalWithoutMask: true, gateInit: 1);
@@ -299,7 +299,7 @@ public class InfiniMultiheadAttentionTests
     }
 
     [Fact]
-    public void A_streamers_info_of_other_tokens_is_refused_before_a_padding_mask_joins_it()
+    public void Token_info_of_another_shape_is_refused_before_a_padding_mask_is_combined_with_it()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniMultiheadAttention(Width, Heads, Segment, causalWithoutMask: true);
@@ -319,7 +319,7 @@ public class InfiniMultiheadAttentionTests
 
     [Theory]
     [MemberData(nameof(Types))]
-    public void Its_weights_are_finite_where_the_scores_of_half_precision_are_not(ScalarType type)
+    public void Its_weights_are_finite_even_if_the_scores_overflow_half_precision(ScalarType type)
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -336,7 +336,7 @@ public class InfiniMultiheadAttentionTests
     }
 
     [Fact]
-    public void In_a_stream_it_returns_no_weights_that_leave_out_what_came_before()
+    public void In_a_stream_weights_are_refused_after_the_first_call()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniMultiheadAttention(Width, Heads, Segment, causalWithoutMask: true);

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests.Conversion;
 
-/// <summary>A plain block and what its conversion needs: its options, and the place and rotary pairing of its weights.</summary>
+/// <summary>A plain block and what its conversion needs: the options, and the prefix and rotary pairing of its weights.</summary>
 internal sealed record LayoutCase(string Name, AttentionLayout Layout, Func<PlainBlock> CreateBlock, InfiniAttentionOptions Options, string Prefix = "", RotaryPairing? Pairing = null)
 {
     private static readonly InfiniAttentionOptions Shape = new() { EmbedDim = 48, NumHeads = 4, SegmentLength = 16, GateInit = 0.5 };

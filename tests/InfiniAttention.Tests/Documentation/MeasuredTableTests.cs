@@ -4,9 +4,9 @@ using System.Text.RegularExpressions;
 namespace InfiniAttention.Tests.Documentation;
 
 /// <summary>
-/// Tables of measured numbers on a page are those of a committed file of results. The page says which file and columns:
-/// <c>&lt;!-- table of bench/results/FILE.csv: column, column --&gt;</c>, with the table below it; <c>; rows name, name</c> after
-/// the columns takes the rows with these names in the first column alone.
+/// Each table of measured numbers on a page equals a committed results file. A comment on the page names the file and the columns:
+/// <c>&lt;!-- table of bench/results/FILE.csv: column, column --&gt;</c>, followed by the table; <c>; rows name, name</c> after
+/// the columns selects the rows with these names in the first column.
 /// </summary>
 public partial class MeasuredTableTests
 {
@@ -31,10 +31,10 @@ public partial class MeasuredTableTests
         Assert.True(
             actual == expected,
             $"""
-            {page} shows other numbers than its file of results has. It should read:
+            The tables of {page} differ from the results files. They should read:
 
             {string.Join('\n', Mark().Matches(expected).Select(mark => mark.Value))}
-            Run the test once with {Accept}=1 to have it written so.
+            Run the test once with {Accept}=1 to update the page.
             """);
     }
 
@@ -53,13 +53,13 @@ public partial class MeasuredTableTests
 
     private static string Line(IEnumerable<string> cells) => $"| {string.Join(" | ", cells)} |\n";
 
-    /// <summary>Fractions to three digits; everything else as it is.</summary>
+    /// <summary>Rounds fractions to three digits and leaves everything else unchanged.</summary>
     private static string Text(string field) =>
         field.Contains('.', StringComparison.Ordinal) && double.TryParse(field, NumberStyles.Float, CultureInfo.InvariantCulture, out var number)
             ? number.ToString(Math.Abs(number) < 1000 ? "G3" : "F0", CultureInfo.InvariantCulture)
             : field;
 
-    /// <summary>The fields of a comma-separated line, in which a field with commas stands in quotation marks.</summary>
+    /// <summary>The fields of a comma-separated line; a field with commas is quoted.</summary>
     private static string[] Fields(string line) =>
         [.. Field().Matches(line).Select(match => match.Groups["quoted"] is { Success: true } quoted ? quoted.Value.Replace("\"\"", "\"", StringComparison.Ordinal) : match.Groups["plain"].Value)];
 

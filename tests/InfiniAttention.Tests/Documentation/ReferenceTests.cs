@@ -3,7 +3,7 @@ using System.Text.RegularExpressions;
 
 namespace InfiniAttention.Tests.Documentation;
 
-/// <summary>What the documentation points at exists.</summary>
+/// <summary>Files, headings and members that the documentation refers to exist.</summary>
 public partial class ReferenceTests
 {
     private const BindingFlags Everything =
@@ -57,7 +57,7 @@ public partial class ReferenceTests
             && (heading is null || Headings(File.ReadAllText(file)).Contains(heading));
     }
 
-    /// <summary>The anchors that GitHub makes of a page's headings.</summary>
+    /// <summary>The anchors that GitHub generates from a page's headings.</summary>
     private static IEnumerable<string> Headings(string text) => Heading().Matches(text)
         .Select(match => NotInAnchor().Replace(match.Groups["text"].Value.Trim().ToLowerInvariant(), "").Replace(' ', '-'));
 

@@ -19,7 +19,7 @@ internal static partial class Repository
 
     public static string Read(string path) => File.ReadAllText(Path.Combine(Root, path)).ReplaceLineEndings("\n");
 
-    /// <summary>The fenced blocks of a language on a page, with the line each begins at.</summary>
+    /// <summary>The fenced blocks of a language on a page, each with its first line number.</summary>
     public static IEnumerable<(int Line, string Text)> Blocks(string page, string language)
     {
         var text = Read(page);
@@ -36,7 +36,7 @@ internal static partial class Repository
         var folder = new DirectoryInfo(AppContext.BaseDirectory);
         while (!File.Exists(Path.Combine(folder.FullName, "InfiniAttention.sln")))
         {
-            folder = folder.Parent ?? throw new InvalidOperationException($"{AppContext.BaseDirectory} lies in no clone of the repository.");
+            folder = folder.Parent ?? throw new InvalidOperationException($"{AppContext.BaseDirectory} is not inside a clone of the repository.");
         }
 
         return folder.FullName;

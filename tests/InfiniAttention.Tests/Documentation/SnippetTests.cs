@@ -3,8 +3,8 @@ using System.Text.RegularExpressions;
 namespace InfiniAttention.Tests.Documentation;
 
 /// <summary>
-/// Every C# block of the documentation is a <c>#region</c> of a file in Snippets/, whose code the compiler sees and whose
-/// facts run: the page shows what was run.
+/// Every C# block of the documentation is a <c>#region</c> of a file in Snippets/, which is compiled and whose tests
+/// run: the pages show only code that works.
 /// </summary>
 public partial class SnippetTests
 {
@@ -44,7 +44,7 @@ public partial class SnippetTests
     }
 
     [Fact]
-    public void No_C_sharp_is_fenced_under_another_name()
+    public void Every_block_of_C_sharp_is_marked_csharp()
     {
         var others = from page in Repository.Pages
                      from language in new[] { "cs", "c#", "C#", "CSharp", "" }
@@ -54,17 +54,17 @@ public partial class SnippetTests
         Assert.Empty(others);
     }
 
-    /// <summary>Where a block and the region most like it part.</summary>
+    /// <summary>Says where a block and the most similar region start to differ.</summary>
     private static string Nearest(string code)
     {
         var lines = code.Split('\n');
         var (name, same) = Regions.Value
             .Select(region => (region.Key, Same: region.Value.Split('\n').Zip(lines).TakeWhile(pair => pair.First == pair.Second).Count()))
             .OrderByDescending(region => region.Same).FirstOrDefault();
-        return name is null ? "There is no region at all." : $"Most alike is {name}: the same up to line {same} of the block ({lines.ElementAtOrDefault(same)}).";
+        return name is null ? "There are no regions." : $"The most similar is {name}: equal up to line {same} of the block ({lines.ElementAtOrDefault(same)}).";
     }
 
-    /// <summary>Without the indentation that all lines share, nor spaces at line ends, nor empty lines around.</summary>
+    /// <summary>Removes the common indentation, trailing spaces, and empty lines at both ends.</summary>
     private static string Normalized(string code)
     {
         var lines = code.Split('\n').Select(line => line.TrimEnd()).ToArray();

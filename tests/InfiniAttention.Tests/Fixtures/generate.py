@@ -1,7 +1,7 @@
-"""Makes the golden cases of the options that are not the paper's: python3 generate.py FOLDER (PyTorch, float64).
+"""Generates the golden cases of the options beyond the paper: python3 generate.py FOLDER (PyTorch, float64).
 
-One row, one segment and one head at a time, from the formulas of docs/equations.md; gradients by automatic differentiation.
-It shares nothing with the library or with the oracle of the tests.
+Computes one row, one segment and one head at a time from the formulas of docs/equations.md, with gradients by automatic differentiation.
+It shares no code with the library or with the tests' oracle.
 """
 import json
 import math
@@ -31,7 +31,7 @@ def sigma(x):
 
 
 def rotate(x, positions, o):
-    """x (n, K) turned by its positions."""
+    """Rotates x (n, K) by its positions."""
     if o["rope_theta"] is None:
         return x
     k = x.shape[1]

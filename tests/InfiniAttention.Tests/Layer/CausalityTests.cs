@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>No output depends on what comes after it.</summary>
+/// <summary>No output depends on later tokens.</summary>
 public class CausalityTests(ITestOutputHelper output)
 {
     private static readonly Arbitrary<(LayerCase Case, int At)> WithPosition = Arb.From(
@@ -31,7 +31,7 @@ public class CausalityTests(ITestOutputHelper output)
         });
 
     [Fact]
-    public void In_training_with_dropout_too() =>
+    public void Changing_a_token_changes_no_output_before_it_in_training_with_dropout() =>
         Property.Holds(output, WithPosition, 50, 5, (changed, difference) =>
         {
             (LayerCase one, int at) = changed;
@@ -60,7 +60,7 @@ public class CausalityTests(ITestOutputHelper output)
             difference.Add(zeros_like(late), late, 0, $"gradient from {at} on");
         });
 
-    /// <summary>What is said of the token at a position, turned into its opposite.</summary>
+    /// <summary>Inverts the flags of the token at a position and changes its write weight.</summary>
     private static TokenInfo? Changed(TokenInfo? info, int at)
     {
         Tensor? Flip(Tensor? flags)

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Dropout falls on the local attention weights, in training only, and keeps their mean.</summary>
+/// <summary>Dropout applies to the local attention weights, only in training, and keeps their mean.</summary>
 public class DropoutTests
 {
     private const double Probability = 0.25;
@@ -10,7 +10,7 @@ public class DropoutTests
     private static readonly LayerCase Case = new() { Batch = 1, Length = 4 };
 
     [Fact]
-    public void It_is_off_in_evaluation()
+    public void Dropout_is_off_in_evaluation()
     {
         using var scope = NewDisposeScope();
         InfiniAttentionModule with = Layer(Case), without = Case.Layer();
@@ -39,7 +39,7 @@ public class DropoutTests
         Assert.NotEqual(Difference.Numbers(first), Difference.Numbers(other));
     }
 
-    /// <summary>The first token sees itself alone: its weight is 0 or 1 / (1 - p).</summary>
+    /// <summary>The first token sees only itself: its weight is 0 or 1 / (1 - p).</summary>
     [Fact]
     public void A_weight_is_dropped_with_the_probability_given_and_scaled_up_otherwise()
     {
@@ -79,7 +79,7 @@ public class DropoutTests
     }
 
     [Fact]
-    public void The_memory_is_not_dropped()
+    public void Dropout_does_not_change_the_memory()
     {
         using var scope = NewDisposeScope();
         LayerCase one = Case with { Length = 12 };

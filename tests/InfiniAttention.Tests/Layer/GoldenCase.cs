@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>One file of Fixtures, whose README says what its fields mean.</summary>
+/// <summary>One file of Fixtures; the README there explains its fields.</summary>
 internal sealed class GoldenCase
 {
     private readonly JsonElement root;
@@ -38,19 +38,19 @@ internal sealed class GoldenCase
                 {
                     "linear" => MemoryUpdate.Linear,
                     "delta" => MemoryUpdate.Delta,
-                    string other => throw new InvalidDataException($"rule {other}"),
+                    string other => throw new InvalidDataException($"unknown rule {other}"),
                 },
                 EmptyMemory = Text("empty_memory") switch
                 {
                     "local" => EmptyMemory.LocalOnly,
                     "gated" => EmptyMemory.Gated,
-                    string other => throw new InvalidDataException($"empty_memory {other}"),
+                    string other => throw new InvalidDataException($"unknown empty_memory {other}"),
                 },
                 Rotary = theta.ValueKind == JsonValueKind.Null ? null : new RotaryOptions(theta.GetDouble(), Text("rope_style") switch
                 {
                     "half" => RotaryPairing.Halves,
                     "interleaved" => RotaryPairing.Interleaved,
-                    string other => throw new InvalidDataException($"rope_style {other}"),
+                    string other => throw new InvalidDataException($"unknown rope_style {other}"),
                 }),
             };
         }

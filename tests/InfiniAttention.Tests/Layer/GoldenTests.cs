@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>The golden cases, on the oracle and on the library.</summary>
+/// <summary>The oracle and the library against the golden cases.</summary>
 public class GoldenTests
 {
     private const double Tolerance = 1e-9;
@@ -15,7 +15,7 @@ public class GoldenTests
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void The_oracle_gives_them(string name)
+    public void The_oracle_reproduces_a_case(string name)
     {
         using var scope = NewDisposeScope();
         var golden = GoldenCase.Load(name);
@@ -30,7 +30,7 @@ public class GoldenTests
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void The_library_gives_them(string name)
+    public void The_library_reproduces_a_case(string name)
     {
         using var scope = NewDisposeScope();
         var golden = GoldenCase.Load(name);

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Heads and batch rows keep to themselves.</summary>
+/// <summary>Heads and batch rows are independent.</summary>
 public class HeadTests(ITestOutputHelper output)
 {
     private const double Tolerance = 1e-10;

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Input that does not fit is refused before anything is computed or changed.</summary>
+/// <summary>Invalid input is refused before anything is computed or changed.</summary>
 public class InfiniAttentionModuleBadInputTests
 {
     private static readonly LayerCase Case = new() { Batch = 2, Length = 6 };
@@ -47,7 +47,7 @@ public class InfiniAttentionModuleBadInputTests
 
     [Theory]
     [MemberData(nameof(Masks))]
-    public void What_is_told_of_the_tokens_must_have_their_shape_and_its_type(string which, long[] shape, ScalarType type, string[] words)
+    public void Token_info_of_another_shape_or_type_is_refused(string which, long[] shape, ScalarType type, string[] words)
     {
         using var scope = NewDisposeScope();
         Tensor bad = ones(shape, dtype: type);
@@ -65,7 +65,7 @@ public class InfiniAttentionModuleBadInputTests
     [Theory]
     [InlineData(-0.5)]
     [InlineData(double.NaN)]
-    public void A_write_weight_that_is_negative_or_no_number_is_refused(double weight)
+    public void A_write_weight_that_is_negative_or_not_a_number_is_refused(double weight)
     {
         using var scope = NewDisposeScope();
         InfiniAttentionModule layer = Case.Layer();
@@ -134,7 +134,7 @@ public class InfiniAttentionModuleBadInputTests
     }
 
     [Fact]
-    public void Nothing_is_refused_as_null()
+    public void Null_arguments_are_refused()
     {
         using var scope = NewDisposeScope();
         InfiniAttentionModule layer = Case.Layer();
@@ -142,7 +142,7 @@ public class InfiniAttentionModuleBadInputTests
         Assert.Throws<ArgumentNullException>(() => layer.ForwardFrom(null, null!));
     }
 
-    /// <summary>The call must be refused, leave no tensor and draw no random number, and the state must continue as before.</summary>
+    /// <summary>The call must be refused without leaving a tensor, drawing a random number or changing the state.</summary>
     private static void Refuses(
         InfiniAttentionModule layer, MemoryState state, Tensor x, TokenInfo? info, string parameter, string[] words)
     {

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>The layer as a module among others: types, devices, state dictionaries, scopes, training.</summary>
+/// <summary>The layer as a TorchSharp module: types, devices, state dictionaries, scopes, training.</summary>
 public class InfiniAttentionModuleTests
 {
     private static readonly InfiniAttentionOptions Options = new()
@@ -22,7 +22,7 @@ public class InfiniAttentionModuleTests
         "v_proj.weight",
     ];
 
-    /// <summary>Every test below holds for a layer that was moved and for one built in place.</summary>
+    /// <summary>The tests below run on a layer converted to a type and on one built in it.</summary>
     public static TheoryData<ScalarType, bool> TypesAndWays
     {
         get
@@ -163,7 +163,7 @@ public class InfiniAttentionModuleTests
     }
 
     [Fact]
-    public void A_layer_moved_between_types_gives_the_values_of_one_built_so()
+    public void A_layer_converted_to_a_type_equals_one_built_in_it()
     {
         using var scope = NewDisposeScope();
         InfiniAttentionModule moved = Make(ScalarType.Float64, builtSo: false), built = Make(ScalarType.Float64, builtSo: true);
@@ -197,7 +197,7 @@ public class InfiniAttentionModuleTests
         Tensor x = new Draw(1).Normal(1, 2, 9, 8);
         Tensor y = layer.forward(x);
         Difference.Close(y, layer.call(x), 0, "call");
-        Difference.Close(y, layer.forward(x, null), 0, "forward without information");
+        Difference.Close(y, layer.forward(x, null), 0, "forward without info");
         Difference.Close(y, layer.ForwardFrom(null, x).Output, 0, "ForwardFrom");
     }
 

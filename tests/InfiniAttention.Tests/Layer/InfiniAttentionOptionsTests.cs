@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Options that describe no layer are refused by its constructor.</summary>
+/// <summary>The layer's constructor refuses invalid options.</summary>
 public class InfiniAttentionOptionsTests
 {
     private static readonly InfiniAttentionOptions Valid = new() { EmbedDim = 8, NumHeads = 4, SegmentLength = 4 };
@@ -37,7 +37,7 @@ public class InfiniAttentionOptionsTests
 
     [Theory]
     [MemberData(nameof(Impossible))]
-    public void Impossible_options_are_refused_by_name_with_what_was_given_and_what_is_allowed(
+    public void Invalid_options_are_refused_by_name_with_what_was_given_and_what_is_allowed(
         string option, InfiniAttentionOptions options, string[] words)
     {
         long left = LiveTensors.LeftBy(() =>
@@ -59,11 +59,11 @@ public class InfiniAttentionOptionsTests
     }
 
     [Fact]
-    public void No_options_are_refused() =>
+    public void Null_options_are_refused() =>
         Assert.Equal("options", Assert.Throws<ArgumentNullException>(() => new InfiniAttentionModule(null!)).ParamName);
 
     [Fact]
-    public void What_is_left_open_follows_from_the_rest()
+    public void Sizes_that_are_not_given_follow_from_the_others()
     {
         using var layer = new InfiniAttentionModule(Valid with { HeadDim = 6, NumKeyValueHeads = 2 });
         var shapes = layer.named_parameters().ToDictionary(p => p.name, p => p.parameter.shape);

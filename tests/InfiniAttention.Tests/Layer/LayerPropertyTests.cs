@@ -23,12 +23,12 @@ public class LayerPropertyTests(ITestOutputHelper output)
             LayerRun.OfLibrary(one).CompareTo(LayerRun.OfOracle(one), Tolerance, difference));
 
     [Fact]
-    public void Cutting_a_sequence_in_two_calls_anywhere_changes_nothing() =>
+    public void Cutting_a_sequence_into_two_calls_anywhere_changes_nothing() =>
         Property.Holds(output, WithCut, 150, 1, (cut, difference) =>
             LayerRun.OfLibrary(cut.Case, cut.Cut).CompareTo(LayerRun.OfLibrary(cut.Case), Tolerance, difference));
 
     [Fact]
-    public void One_token_a_call_changes_nothing() =>
+    public void One_token_per_call_changes_nothing() =>
         Property.Holds(output, LayerCase.Any, 40, 2, (one, difference) =>
             LayerRun.OfLibrary(one, [.. Enumerable.Range(1, one.Length - 1)]).CompareTo(LayerRun.OfLibrary(one), Tolerance, difference));
 
@@ -56,7 +56,7 @@ public class LayerPropertyTests(ITestOutputHelper output)
             LayerRun.Probe(one.Seed, expected, OracleAttention.Memory(rows), OracleAttention.Normalizer(rows)).backward();
 
             difference.Add(expected, y, Tolerance, "output");
-            // The memory of a row to which nothing was written is no variable: what it would do to the row is undefined.
+            // A row to which nothing was written has no memory to read, so its gradient is undefined and is left out.
             Tensor written = (normalizer.detach() > 0).to_type(ScalarType.Float64);
             difference.Add(
                 Gradient(memory) * written.unsqueeze(-1), Gradient(state.Memory) * written.unsqueeze(-1), Tolerance, "gradient of the initial memory");

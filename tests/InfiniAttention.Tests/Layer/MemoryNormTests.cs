@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>The options that are not the paper's, beside what the properties over random layers say of them.</summary>
+/// <summary>The options beyond the paper: what the properties over random layers do not cover.</summary>
 public class MemoryNormTests(ITestOutputHelper output)
 {
     private static readonly LayerCase Recall = new()
@@ -57,7 +57,7 @@ public class MemoryNormTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(Rules))]
-    public void Up_to_the_first_boundary_the_layer_is_the_plain_one(MemoryUpdate update, int localSegments)
+    public void Up_to_the_first_boundary_the_layer_equals_the_plain_one(MemoryUpdate update, int localSegments)
     {
         using var scope = NewDisposeScope();
         LayerCase one = Recall with { Update = update, LocalSegments = localSegments };
@@ -89,7 +89,7 @@ public class MemoryNormTests(ITestOutputHelper output)
         Assert.Equal(ofMemory, back.LeftOver.Order());
         Assert.Empty(back.Missing);
 
-        // One block: what the memory has of its own is optional there, and taken where it is.
+        // Loading one block: the memory's own weights are optional, and are loaded if present.
         InfiniAttentionModule again = (Recall with { Seed = 7 }).Layer();
         AttentionWeights.Load(again, recalls.state_dict());
         Assert.All(recalls.state_dict(), entry => Difference.Close(entry.Value, again.state_dict()[entry.Key], 0, entry.Key));
@@ -99,7 +99,7 @@ public class MemoryNormTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public void Reset_parameters_starts_the_norms_and_the_memorys_projections_afresh()
+    public void Reset_parameters_initialises_the_norms_and_the_memorys_projections()
     {
         using var scope = NewDisposeScope();
         InfiniAttentionModule layer = Recall.Layer();
@@ -111,7 +111,7 @@ public class MemoryNormTests(ITestOutputHelper output)
         Assert.InRange(weights["memory_q_proj.weight"].std().item<double>() * Math.Sqrt(Recall.EmbedDim), 0.7, 1.3);
     }
 
-    /// <summary>Each key is written once with a value and once with its opposite, and inputs may be 0: A_mem is 0 up to rounding, and the norm divides by nearly nothing.</summary>
+    /// <summary>Each key is written once with a value and once with its negative, and inputs may be 0: A_mem is 0 up to rounding, and the norm divides by almost 0.</summary>
     [Theory]
     [InlineData(ScalarType.Float64)]
     [InlineData(ScalarType.Float32)]
@@ -126,7 +126,7 @@ public class MemoryNormTests(ITestOutputHelper output)
             InfiniAttentionModule layer = one.Layer();
             using (no_grad())
             {
-                // k sees the first half of x, v the second.
+                // k uses the first half of x, v the second.
                 layer.state_dict()["k_proj.weight"].narrow(1, 4, 4).zero_();
                 layer.state_dict()["v_proj.weight"].narrow(1, 0, 4).zero_();
             }
@@ -150,7 +150,7 @@ public class MemoryNormTests(ITestOutputHelper output)
         }
     }
 
-    /// <summary>How far float32 and half precision are from float64 along a stream, relative to the largest output.</summary>
+    /// <summary>The errors of float32 and bfloat16 against float64 along a stream, relative to the largest output.</summary>
     [Fact]
     public void Errors_do_not_grow_with_the_stream()
     {
@@ -176,7 +176,7 @@ public class MemoryNormTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public void Padding_that_is_not_finite_and_forgotten_rows_leave_no_trace_in_the_segment_in_view()
+    public void A_row_that_was_not_finite_leaves_no_trace_in_the_segment_in_view_after_a_reset()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -185,7 +185,7 @@ public class MemoryNormTests(ITestOutputHelper output)
         Tensor x = one.Input().detach(), spoilt = x.clone();
         spoilt.select(0, 0).narrow(0, 0, one.Segment + 2).fill_(double.NaN);
 
-        // Row 0 is NaN up to the middle of the second segment, and then begins anew.
+        // Row 0 is NaN up to the middle of the second segment and is then reset.
         (Tensor first, MemoryState state) = layer.ForwardFrom(null, spoilt.narrow(1, 0, one.Segment + 2));
         MemoryState reset = state.ResetRows(tensor(new[] { true, false }));
         Tensor rest = layer.ForwardFrom(reset, x.narrow(1, one.Segment + 2, one.Segment)).Output;
@@ -199,7 +199,7 @@ public class MemoryNormTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public void The_segment_in_view_is_counted_and_refused_by_layers_that_do_not_see_it()
+    public void The_segment_in_view_counts_in_Bytes_and_is_refused_by_layers_that_do_not_see_it()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -210,13 +210,13 @@ public class MemoryNormTests(ITestOutputHelper output)
         Assert.Equal(without.Bytes + keysAndValues, state.Bytes);
         Assert.Contains("in view", Assert.Throws<ArgumentException>(() => other.ForwardFrom(state, x)).Message, StringComparison.Ordinal);
 
-        // A state without one is a memory alone: nothing is in view.
+        // A state without an earlier segment is valid: nothing is in view.
         Tensor alone = layer.ForwardFrom(without, x).Output, same = other.ForwardFrom(without, x).Output;
         Difference.Close(same, alone, 1e-12, "with nothing in view");
     }
 
     [Fact]
-    public void Options_that_describe_no_layer_are_refused()
+    public void LocalSegments_other_than_1_or_2_is_refused()
     {
         foreach (long segments in new long[] { 0, 3, -1 })
         {
@@ -226,7 +226,7 @@ public class MemoryNormTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public void The_drop_in_takes_the_options_too()
+    public void The_drop_in_module_supports_the_options()
     {
         using var scope = NewDisposeScope();
         InfiniAttentionOptions options = new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4, MemoryNorm = true, OwnMemoryProjections = true, LocalSegments = 2, Rotary = new() };

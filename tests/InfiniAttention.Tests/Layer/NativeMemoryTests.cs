@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>No call leaves native bytes behind that only a garbage collection frees: they would pin the heap between a window's blocks.</summary>
+/// <summary>No call leaves native bytes behind that only a garbage collection frees: they would fragment the heap between a window's blocks.</summary>
 public class NativeMemoryTests(ITestOutputHelper output)
 {
     public static TheoryData<string> Calls =>
@@ -29,8 +29,8 @@ public class NativeMemoryTests(ITestOutputHelper output)
     }
 
     /// <summary>
-    /// With gradients a list of tensors has to be taken apart at a few places (TorchSharp's unbind and split leave 32 bytes), because the
-    /// gradient of each single slice is as long as the whole: at most two in a block, and one in a call.
+    /// With gradients a few places must split a tensor into a list (TorchSharp's unbind and split leave 32 bytes), because the
+    /// gradient of a single slice is as large as the whole tensor: at most two lists per block and one per call.
     /// </summary>
     [Theory]
     [InlineData("forward linear")]
@@ -69,7 +69,7 @@ public class NativeMemoryTests(ITestOutputHelper output)
         Tensor a = ones(2), b = ones(2);
         double left = NativeHeap.LeftBy(() => (a + b).Dispose());
         output.WriteLine($"a + b leaves {left:f1} bytes");
-        Assert.InRange(left, 24, 96); // 48 and its share of malloc's own; a collection in between frees some
+        Assert.InRange(left, 24, 96); // 48 and malloc's overhead; a collection in between frees some
     }
 
     private static Action Case(string name)

@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 namespace InfiniAttention.Tests;
 
 /// <summary>
-/// What is not finite spoils what reads it, no segment before it, and nothing that comes after it was forgotten. (Tokens before it in its
-/// own segment and call may be spoilt too: libtorch's fused attention multiplies hidden values by 0.)
+/// A token that is not finite spoils the outputs that read it, but no earlier segment and nothing after the memory is reset. (Earlier tokens of its
+/// segment and call may be spoilt too: libtorch's fused attention multiplies masked values by 0.)
 /// </summary>
 public class NotANumberTests(ITestOutputHelper output)
 {
@@ -31,7 +31,7 @@ public class NotANumberTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void A_reset_row_is_a_new_row(MemoryUpdate update, ScalarType type, double spoilt)
+    public void A_row_that_was_reset_is_finite_and_equals_a_new_row(MemoryUpdate update, ScalarType type, double spoilt)
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -55,7 +55,7 @@ public class NotANumberTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void However_a_stream_is_cut_a_lost_memory_gives_no_plausible_output(MemoryUpdate update, ScalarType type, double spoilt)
+    public void However_a_stream_is_cut_outputs_after_a_value_that_is_not_finite_are_not_finite(MemoryUpdate update, ScalarType type, double spoilt)
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -82,13 +82,13 @@ public class NotANumberTests(ITestOutputHelper output)
         Assert.All(whole[5..24], Assert.False);
         Assert.All(whole[24..], Assert.True);
 
-        // All but the token before the spoilt one in its segment.
+        // Leaves out the token before the spoilt one in its segment.
         static bool[] Unaffected(bool[] finite) => [.. finite[..Segment], .. finite[5..]];
     }
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void A_document_forgets_what_was_before_it(MemoryUpdate update, ScalarType type, double spoilt)
+    public void A_document_start_ends_the_effect_of_a_value_that_is_not_finite(MemoryUpdate update, ScalarType type, double spoilt)
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();

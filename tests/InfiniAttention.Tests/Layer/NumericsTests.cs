@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Values and gradients stay finite where numbers are very large, very small or missing.</summary>
+/// <summary>Values and gradients stay finite if numbers are very large, very small or missing.</summary>
 public class NumericsTests
 {
     private static readonly LayerCase Case = new()
@@ -31,7 +31,7 @@ public class NumericsTests
 
     [Theory]
     [MemberData(nameof(RulesAndTypes))]
-    public void Inputs_scaled_by_1e_3_to_1e3(MemoryUpdate update, ScalarType type)
+    public void Inputs_scaled_by_1e_minus_3_to_1e3_stay_finite(MemoryUpdate update, ScalarType type)
     {
         foreach (EmptyMemory empty in Enum.GetValues<EmptyMemory>())
         {
@@ -46,7 +46,7 @@ public class NumericsTests
 
     [Theory]
     [MemberData(nameof(RulesAndTypes))]
-    public void Rows_wholly_padded(MemoryUpdate update, ScalarType type)
+    public void Wholly_padded_rows_stay_finite_and_write_nothing(MemoryUpdate update, ScalarType type)
     {
         foreach (EmptyMemory empty in Enum.GetValues<EmptyMemory>())
         {
@@ -62,7 +62,7 @@ public class NumericsTests
 
     [Theory]
     [MemberData(nameof(RulesAndTypes))]
-    public void Padding_that_is_no_number(MemoryUpdate update, ScalarType type)
+    public void Padding_that_is_not_finite_changes_nothing(MemoryUpdate update, ScalarType type)
     {
         using var scope = NewDisposeScope();
         LayerCase one = Case with { Update = update, Padding = true };
@@ -86,7 +86,7 @@ public class NumericsTests
 
     [Theory]
     [MemberData(nameof(RulesAndTypes))]
-    public void Rows_to_which_nothing_but_weight_0_is_written(MemoryUpdate update, ScalarType type)
+    public void Rows_with_only_write_weights_of_0_stay_empty(MemoryUpdate update, ScalarType type)
     {
         using var scope = NewDisposeScope();
         LayerCase one = Case with { Update = update };
@@ -97,10 +97,10 @@ public class NumericsTests
         Assert.All(Difference.Numbers(state.Normalizer.select(0, 0)), z => Assert.True(z > 0));
     }
 
-    /// <summary>ELU(x) + 1 is exactly 0 in float32 below -17, and exp(x) is below -104.</summary>
+    /// <summary>ELU(x) + 1 is exactly 0 in float32 below -17, and exp(x) below -104.</summary>
     [Theory]
     [MemberData(nameof(RulesAndTypes))]
-    public void Queries_and_keys_whose_feature_map_underflows(MemoryUpdate update, ScalarType type)
+    public void Queries_and_keys_whose_feature_map_underflows_give_finite_numbers(MemoryUpdate update, ScalarType type)
     {
         foreach (string[] projections in new[] { new[] { "q_proj" }, ["k_proj"], ["q_proj", "k_proj"] })
         {
@@ -113,13 +113,13 @@ public class NumericsTests
         }
     }
 
-    /// <summary>Under the linear rule a read-out is a mean of values, whatever the size of the features.</summary>
+    /// <summary>Tokens written with very small weights, and large inputs.</summary>
     [Theory]
     [InlineData(MemoryUpdate.Linear, 1e-5, 1e3)]
     [InlineData(MemoryUpdate.Delta, 1e-5, 1e3)]
     [InlineData(MemoryUpdate.Linear, 1e-17, 1)]
     [InlineData(MemoryUpdate.Delta, 1e-17, 1)]
-    public void Gradients_of_what_small_weights_wrote(MemoryUpdate update, double weight, double scale)
+    public void Gradients_are_finite_if_write_weights_are_very_small(MemoryUpdate update, double weight, double scale)
     {
         using var scope = NewDisposeScope();
         LayerCase one = Case with { Update = update };
@@ -134,7 +134,7 @@ public class NumericsTests
     }
 
     [Fact]
-    public void What_is_read_lies_between_the_values_written_however_small_the_features()
+    public void What_the_linear_rule_reads_lies_between_the_values_written_however_small_the_features()
     {
         foreach (string[] projections in new[] { new[] { "q_proj" }, ["k_proj"], ["q_proj", "k_proj"] })
         {
@@ -161,10 +161,10 @@ public class NumericsTests
         }
     }
 
-    /// <summary>Four segments written with a weight that stands for ten million tokens, then ordinary ones.</summary>
+    /// <summary>Four segments whose write weights stand for ten million tokens, then ordinary ones.</summary>
     [Theory]
     [MemberData(nameof(RulesAndTypes))]
-    public void Ten_million_tokens_of_memory(MemoryUpdate update, ScalarType type)
+    public void A_memory_of_ten_million_tokens_stays_precise(MemoryUpdate update, ScalarType type)
     {
         using var scope = NewDisposeScope();
         LayerCase one = Case with { Segment = 16, Length = 16 * 5 + 7, Update = update };

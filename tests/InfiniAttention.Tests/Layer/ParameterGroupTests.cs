@@ -8,7 +8,7 @@ public class ParameterGroupTests
     private static readonly InfiniAttentionOptions Options = new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 };
 
     [Fact]
-    public void Together_the_groups_are_all_parameters_once()
+    public void The_two_groups_together_hold_every_parameter_once()
     {
         using var scope = NewDisposeScope();
         var shared = new InfiniAttentionModule(Options);
@@ -27,7 +27,7 @@ public class ParameterGroupTests
     }
 
     [Fact]
-    public void A_layer_by_itself_is_a_model_too()
+    public void A_single_layer_is_a_model_too()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniAttentionModule(Options);
@@ -44,7 +44,7 @@ public class ParameterGroupTests
     }
 
     [Fact]
-    public void Gates_learn_at_a_rate_of_their_own_and_do_not_decay()
+    public void Gates_can_have_their_own_learning_rate_without_weight_decay()
     {
         using var scope = NewDisposeScope();
         var model = new InfiniMultiheadAttention(8, 2, 4, gateInit: 2, causalWithoutMask: true);

@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>The table of docs/numerics.md: how far a layer of each type is from the float64 oracle, by length and rule.</summary>
+/// <summary>Prints the table of docs/numerics.md: the error of each type against the float64 oracle, by length and rule.</summary>
 public class PrecisionTableTests(ITestOutputHelper output)
 {
     private const int Segment = 16;
@@ -13,7 +13,7 @@ public class PrecisionTableTests(ITestOutputHelper output)
     private static readonly int[] Lengths = [64, 256, 1024, 4096];
 
     /// <summary>
-    /// The oracle is given the weights and inputs as the type rounds them, so that what is compared is the arithmetic alone.
+    /// The oracle gets the weights and inputs rounded to the type, so that only the arithmetic is compared.
     /// Differences are relative to the largest output.
     /// </summary>
     [Fact]
@@ -32,7 +32,7 @@ public class PrecisionTableTests(ITestOutputHelper output)
         }
     }
 
-    /// <summary>Errors over the outputs of the last segment before each length.</summary>
+    /// <summary>The errors of the last segment's outputs at each length.</summary>
     private static List<double> Errors(ScalarType type, MemoryUpdate update)
     {
         using var scope = NewDisposeScope();

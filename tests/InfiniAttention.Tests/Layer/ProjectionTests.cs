@@ -3,13 +3,13 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Projections given from outside, initial values, hooks.</summary>
+/// <summary>Projections passed to the constructor, initial values, hooks.</summary>
 public class ProjectionTests
 {
     private static readonly InfiniAttentionOptions Options = new() { EmbedDim = 8, NumHeads = 4, NumKeyValueHeads = 2, SegmentLength = 4 };
 
     [Fact]
-    public void Given_projections_are_the_layers_own_by_name_and_by_value()
+    public void Projections_passed_to_the_constructor_are_registered_and_used()
     {
         using var scope = NewDisposeScope();
         var plain = new InfiniAttentionModule(Options);
@@ -38,7 +38,7 @@ public class ProjectionTests
     }
 
     [Fact]
-    public void Gates_start_as_the_options_say_each_head_by_itself()
+    public void Each_gate_starts_at_the_value_in_the_options()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniAttentionModule(Options with { GateInitPerHead = [-2, 2, 0, 0.5] });
@@ -51,7 +51,7 @@ public class ProjectionTests
     }
 
     [Fact]
-    public void Reset_parameters_draws_as_a_new_layer_does()
+    public void Reset_parameters_draws_from_the_same_range_as_a_new_layer()
     {
         using var scope = NewDisposeScope();
         manual_seed(6);

@@ -2,14 +2,14 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Gradients of gradients, as a gradient penalty needs them.</summary>
+/// <summary>Gradients of gradients, as used by a gradient penalty.</summary>
 public class SecondDerivativeTests
 {
     [Theory]
     [InlineData(MemoryUpdate.Linear, false)]
     [InlineData(MemoryUpdate.Delta, false)]
     [InlineData(MemoryUpdate.Linear, true)]
-    public void With_the_option_they_equal_differences_of_gradients(MemoryUpdate update, bool everything)
+    public void Second_derivatives_equal_finite_differences_of_gradients(MemoryUpdate update, bool everything)
     {
         using var scope = NewDisposeScope();
         manual_seed(3);

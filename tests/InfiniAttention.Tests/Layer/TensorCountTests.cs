@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 namespace InfiniAttention.Tests;
 
 /// <summary>
-/// The tensors that a call creates, one for each operator, grow with the number of blocks, and with the number of segments only by
-/// the recurrence of M and z: a slice and a sum of each, and a product more under the delta rule, whatever a segment's length.
+/// A call creates one tensor per operator. Their number grows with the number of blocks, and with the number of segments only by
+/// the recurrence of M and z: a slice and a sum of each, plus a product under the delta rule, whatever a segment's length.
 /// </summary>
 public class TensorCountTests(ITestOutputHelper output)
 {
@@ -78,7 +78,7 @@ public class TensorCountTests(ITestOutputHelper output)
         InfiniAttentionModule layer = one.Layer();
         Tensor x = one.Input();
         TokenInfo? info = one.Info();
-        layer.ForwardFrom(null, x, info).State.Dispose(); // makes the table of the rotary embedding
+        layer.ForwardFrom(null, x, info).State.Dispose(); // the first call creates the rotary table
         return CreatedTensors.By(() => layer.ForwardFrom(null, x, info).State.Dispose());
     }
 }

@@ -5,21 +5,21 @@ using static TorchSharp.torch;
 namespace InfiniAttention.Tests;
 
 /// <summary>
-/// The paper's delta rule divides by the normaliser of the segments before. After a short first commit that normaliser is small
-/// against a long segment's writes, and the subtraction overshoots. <see cref="DeltaNormalizer.AfterSegment"/> does not.
+/// The paper's delta rule divides by the normaliser of the earlier segments. After a short first segment that normaliser is small
+/// compared with a long segment's writes, and the subtraction overshoots. With <see cref="DeltaNormalizer.AfterSegment"/> it does not.
 /// </summary>
 public class DeltaStabilityTests(ITestOutputHelper output)
 {
     private const int Segment = 64;
 
     /// <summary>
-    /// The first commit has the value 1, all later ones 0. What a query reads should fall from 1 towards 0 and stay between,
+    /// The first segment has the value 1, the next 0. What a query reads should fall from 1 towards 0 and stay between,
     /// as it does under the linear rule.
     /// </summary>
     [Theory]
     [InlineData(1)]
     [InlineData(4)]
-    public void After_a_short_first_commit_the_rule_of_the_paper_overshoots_and_the_remedy_does_not(int firstTokens)
+    public void After_a_short_first_segment_the_papers_rule_overshoots_and_the_remedy_does_not(int firstTokens)
     {
         using var scope = NewDisposeScope();
         double linear = Read(MemoryUpdate.Linear, DeltaNormalizer.BeforeSegment, firstTokens);
@@ -53,7 +53,7 @@ public class DeltaStabilityTests(ITestOutputHelper output)
         Assert.InRange(remedy, paper - 0.01, paper + 0.01);
     }
 
-    /// <summary>What the first token's key reads after a first commit of so many tokens and one whole segment.</summary>
+    /// <summary>What the first token's key reads after a first segment of the given number of tokens and one whole segment.</summary>
     private static double Read(MemoryUpdate update, DeltaNormalizer normalizer, int firstTokens, double firstWeight = 1)
     {
         var one = new LayerCase
@@ -93,7 +93,7 @@ public class DeltaStabilityTests(ITestOutputHelper output)
         return Difference.Numbers(read)[0];
     }
 
-    /// <summary>65,536 segments in float32: as many as a million tokens in segments of 16.</summary>
+    /// <summary>65,536 segments in float32, as many as a million tokens make with a segment length of 16.</summary>
     [Theory]
     [InlineData(MemoryUpdate.Linear)]
     [InlineData(MemoryUpdate.Delta)]

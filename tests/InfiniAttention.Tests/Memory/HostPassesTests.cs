@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>The passes over vectors against the operators that they replace.</summary>
+/// <summary>The vectorised passes against the operators that they replace.</summary>
 public class HostPassesTests(ITestOutputHelper output)
 {
     private sealed record Case(int Seed, int Batch, int Segments, int Length, int Heads, int Group, int Vectors, int ValueVectors, EmptyMemory Empty, bool Norm, double Shift);
@@ -51,7 +51,7 @@ public class HostPassesTests(ITestOutputHelper output)
         var (width, valueWidth) = Widths(one, type);
         Tensor q = (draw.Normal(2, one.Batch, one.Segments, one.Length, one.Heads, one.Group, width) + one.Shift).to(type);
         Tensor local = draw.Normal(1, one.Batch, one.Segments, one.Length, one.Heads, one.Group, valueWidth).to(type);
-        Tensor written = draw.Flags(0.8, one.Batch, one.Segments, 1, 1, 1).to(type); // the other segments find nothing
+        Tensor written = draw.Flags(0.8, one.Batch, one.Segments, 1, 1, 1).to(type); // the other segments read an empty memory
         Tensor m = draw.Normal(1, one.Batch, one.Segments, one.Heads, width, valueWidth).to(type) * written;
         Tensor z = draw.Uniform(1, 50, one.Batch, one.Segments, one.Heads, width).to(type) * written.squeeze(4);
         var beta = draw.Normal(2, one.Heads * one.Group).to(type);
@@ -82,7 +82,7 @@ public class HostPassesTests(ITestOutputHelper output)
     });
 
     [Fact]
-    public void They_take_more_than_one_token_on_a_CPU_without_gradients_and_nothing_else()
+    public void They_run_only_for_more_than_one_token_on_a_CPU_without_gradients()
     {
         using var scope = NewDisposeScope();
         Tensor keys = zeros([2, 3, 4, 2, 16]);

@@ -5,12 +5,12 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>The one-token read-out in managed code against equations 7 and 10 as operators.</summary>
+/// <summary>One-token retrieval in managed code against equations 7 and 10 in tensor operators.</summary>
 public class HostRetrievalTests(ITestOutputHelper output)
 {
     private sealed record Case(int Seed, int Batch, int Heads, int Group, int Width, int ValueWidth, EmptyMemory Empty, bool Norm, double Shift);
 
-    /// <summary>Widths on both sides of a vector's, rows without a memory, features that underflow.</summary>
+    /// <summary>Widths below and above a vector's, rows without a memory, features that underflow.</summary>
     private static Arbitrary<Case> Cases { get; } = Arb.From(
         from seed in Gen.Choose(0, int.MaxValue - 1)
         from sizes in Gen.Zip(Gen.Choose(1, 3), Gen.Zip(Gen.Choose(1, 3), Gen.Choose(1, 3)))
@@ -27,7 +27,7 @@ public class HostRetrievalTests(ITestOutputHelper output)
     public void It_equals_the_equations_in_float32() => Check(ScalarType.Float32, 2e-5, 302);
 
     [Fact]
-    public void It_takes_one_token_on_a_CPU_without_gradients_and_nothing_else()
+    public void It_runs_only_for_one_token_on_a_CPU_without_gradients()
     {
         using var scope = NewDisposeScope();
         Tensor q = zeros([2, 1, 1, 3, 2, 4]), memory = zeros(2, 3, 4, 5), normalizer = zeros(2, 3, 4);

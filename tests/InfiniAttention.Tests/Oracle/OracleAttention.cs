@@ -3,8 +3,8 @@ using static TorchSharp.torch;
 namespace InfiniAttention.Tests.Oracle;
 
 /// <summary>
-/// Infini-attention as the paper writes it: one row, one token and one head at a time, in float64. Slow and obvious; it
-/// shares nothing with the library but the options. Gradients come from automatic differentiation of what is written here.
+/// Infini-attention as the paper defines it: one row, one token and one head at a time, in float64. It is slow and obvious, and
+/// shares only the options with the library. Gradients come from automatic differentiation of this code.
 /// D model width, H query heads, G key/value heads, K key width, V value width, N segment length.
 /// </summary>
 internal sealed class OracleAttention(InfiniAttentionOptions options, IReadOnlyDictionary<string, Tensor> weights)
@@ -22,7 +22,7 @@ internal sealed class OracleAttention(InfiniAttentionOptions options, IReadOnlyD
 
     public OracleRow[] NewState(long rows) => [.. Enumerable.Range(0, (int)rows).Select(_ => new OracleRow(options))];
 
-    /// <summary>Feeds x (B,T,D) to the rows, which are changed, and returns the outputs (B,T,D).</summary>
+    /// <summary>Feeds x (B,T,D) to the rows, updates them, and returns the outputs (B,T,D).</summary>
     public Tensor Forward(OracleRow[] rows, Tensor x, TokenInfo? info = null)
     {
         var outputs = new List<Tensor>();
@@ -49,7 +49,7 @@ internal sealed class OracleAttention(InfiniAttentionOptions options, IReadOnlyD
     /// <summary>z of all rows and heads, (B,G,K).</summary>
     public static Tensor Normalizer(OracleRow[] rows) => stack(rows.Select(r => stack(r.Normalizer, 0)), 0);
 
-    /// <summary>Cuts the graph before the memories and makes them leaves; the open segment is left as it is.</summary>
+    /// <summary>Detaches the memories and makes them leaves of the graph; leaves the open segment unchanged.</summary>
     public static (Tensor Memory, Tensor Normalizer) MakeLeaf(OracleRow[] rows)
     {
         Tensor memory = Memory(rows).detach().requires_grad_(true), normalizer = Normalizer(rows).detach().requires_grad_(true);
@@ -111,12 +111,12 @@ internal sealed class OracleAttention(InfiniAttentionOptions options, IReadOnlyD
         return gate * remembered + (1 - gate) * local;
     }
 
-    /// <summary>A key or query of the memory, of norm 1 and times the head's scale, if there is a norm.</summary>
+    /// <summary>A key or query of the memory: with MemoryNorm, divided by its root mean square and multiplied by the head's scale.</summary>
     private Tensor Normalized(Tensor x, string scale, int head) => options.MemoryNorm ? weights[scale].select(0, head) * x / Rms(x) : x;
 
     private static Tensor Rms(Tensor x) => (x.square().mean() + 1e-6).sqrt();
 
-    /// <summary>The own segment, and with two local segments the one before; the newest token stands at the end of both.</summary>
+    /// <summary>Local attention of the newest token over its own segment and, with two local segments, the one before.</summary>
     private Tensor Local(OracleRow row, int g, Tensor query)
     {
         OracleToken[] window = [.. row.Earlier, .. row.Open];
@@ -140,7 +140,7 @@ internal sealed class OracleAttention(InfiniAttentionOptions options, IReadOnlyD
         return options.Bias ? y + weights[name + ".bias"] : y;
     }
 
-    /// <summary>Turns each pair of a vector (K) by position * theta^(-2i/K), as a product with a K x K matrix.</summary>
+    /// <summary>Rotates pair i of a vector (K) by position * theta^(-2i/K), as a product with a K x K matrix.</summary>
     private Tensor Rotate(Tensor x, int position)
     {
         if (options.Rotary is not { } rotary)

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests.Oracle;
 
-/// <summary>A token of the open segment as the oracle keeps it: one key and one value per key/value head.</summary>
+/// <summary>A token that the oracle keeps: one key, one memory key and one value per key/value head.</summary>
 internal sealed class OracleToken(Tensor[] keys, Tensor[] memoryKeys, Tensor[] values, Tensor weight, bool padded)
 {
     public Tensor[] Keys { get; } = keys;
@@ -40,14 +40,14 @@ internal sealed class OracleRow
 
     public bool Empty { get; private set; }
 
-    /// <summary>True from a document start to the end of its segment: the memory is there but belongs to another document.</summary>
+    /// <summary>True from a document start to the end of its segment: the memory still holds the previous document.</summary>
     public bool MemoryOfAnEarlierDocument { get; private set; }
 
     public bool NothingToRead => Empty || MemoryOfAnEarlierDocument;
 
     public List<OracleToken> Open { get; } = [];
 
-    /// <summary>The segment before the open one, if the local attention sees it.</summary>
+    /// <summary>The segment before the open one, if local attention sees it.</summary>
     public OracleToken[] Earlier { get; private set; } = [];
 
     public void StartDocument()

@@ -22,7 +22,7 @@ public sealed class OlderLinuxTests : IDisposable
         Assert.True(WeakenGlibcxxRequirement.Weaken(after));
         int changed = Assert.Single(Enumerable.Range(0, before.Length), i => before[i] != after[i]);
         Assert.Equal((0, 2), (before[changed], after[changed]));
-        Assert.False(WeakenGlibcxxRequirement.Weaken(after), "a second time there is nothing to do");
+        Assert.False(WeakenGlibcxxRequirement.Weaken(after), "the second call must find nothing to do");
     }
 
     [Fact]
@@ -35,9 +35,9 @@ public sealed class OlderLinuxTests : IDisposable
 
     [Theory]
     [InlineData("")]
-    [InlineData("MZ and so on: a library of Windows")]
+    [InlineData("MZ and so on: a Windows library")]
     [InlineData("\x7f" + "EL")]
-    public void What_is_not_ELF_stays_as_it_is(string text) => Assert.False(WeakenGlibcxxRequirement.Weaken(Encoding.Latin1.GetBytes(text)));
+    public void A_file_that_is_not_ELF_stays_as_it_is(string text) => Assert.False(WeakenGlibcxxRequirement.Weaken(Encoding.Latin1.GetBytes(text)));
 
     [Fact]
     public void A_library_of_32_bits_or_of_the_other_byte_order_stays_as_it_is()
@@ -64,7 +64,7 @@ public sealed class OlderLinuxTests : IDisposable
     }
 
     [Fact]
-    public void A_damaged_library_never_ends_in_a_loop()
+    public void A_damaged_library_is_read_or_refused_and_never_loops()
     {
         byte[] whole = Elf([Wanted, "GLIBCXX_3.4"], ["GLIBC_2.34"]);
         var random = new Random(1);
@@ -109,7 +109,7 @@ public sealed class OlderLinuxTests : IDisposable
         }
 
         string loaded = Directory.GetFiles(AppContext.BaseDirectory, "libLibTorchSharp.so", SearchOption.AllDirectories).Single(file => file.Contains("linux-x64", StringComparison.Ordinal));
-        Assert.False(WeakenGlibcxxRequirement.Weaken(File.ReadAllBytes(loaded)), "the step has run on the output");
+        Assert.False(WeakenGlibcxxRequirement.Weaken(File.ReadAllBytes(loaded)), "the build step must have patched the output");
     }
 
     [Fact]
@@ -121,7 +121,7 @@ public sealed class OlderLinuxTests : IDisposable
         Assert.All(all, target => Assert.Equal("$([MSBuild]::IsOSPlatform('Linux'))", (string?)target.Attribute("Condition")));
     }
 
-    /// <summary>A 64-bit little-endian ELF file with nothing but a section of version requirements, a list of versions for each file, and its names.</summary>
+    /// <summary>A 64-bit little-endian ELF file with only a section of version requirements, with the given versions for each file, and its names.</summary>
     private static byte[] Elf(params string[][] versionsByFile)
     {
         var names = new List<byte> { 0 };

@@ -3,7 +3,7 @@ using InfiniAttention.Tests.Documentation;
 
 namespace InfiniAttention.Tests.Packaging;
 
-/// <summary>The scripts say in one sentence what is missing.</summary>
+/// <summary>The scripts say in one sentence which SDK is missing.</summary>
 public sealed class ScriptTests : IDisposable
 {
     private readonly string folder = Directory.CreateTempSubdirectory().FullName;
@@ -29,7 +29,7 @@ public sealed class ScriptTests : IDisposable
     [Theory]
     [InlineData("run.sh", "8.0.404 [/somewhere/sdk]\n9.0.100 [/somewhere/sdk]", "8.0.404 9.0.100")]
     [InlineData("test.sh", "", "")]
-    public void With_too_old_an_SDK_they_say_which_there_is(string script, string listed, string named)
+    public void With_an_SDK_that_is_too_old_they_say_which_were_found(string script, string listed, string named)
     {
         if (OperatingSystem.IsWindows())
         {
@@ -41,7 +41,7 @@ public sealed class ScriptTests : IDisposable
         Assert.Equal($"The .NET SDK 10 is needed; dotnet has: {named}. Install it from https://dotnet.microsoft.com/download.", output);
     }
 
-    /// <summary>Runs a script from another folder, with a PATH on which there is a dotnet that lists the given SDKs, or none.</summary>
+    /// <summary>Runs a script from another folder, with a dotnet on the PATH that lists the given SDKs, or with no dotnet.</summary>
     private (int Code, string Output) Run(string script, string? sdks)
     {
         foreach (var tool in new[] { "bash", "dirname", "cut", "paste", "grep", "mktemp", "rm", "env" })

@@ -3,14 +3,14 @@ using PublicApiGenerator;
 
 namespace InfiniAttention.Tests.PublicApi;
 
-/// <summary>The public surface is what PublicApi.approved.txt says: to change it is to change that file.</summary>
+/// <summary>The public API equals PublicApi.approved.txt, which must be changed together with it.</summary>
 public class PublicApiTests
 {
     private const string Approved = "tests/InfiniAttention.Tests/PublicApi/PublicApi.approved.txt";
     private const string Accept = "ACCEPT_PUBLIC_API";
 
     [Fact]
-    public void The_public_surface_is_the_approved_one()
+    public void The_public_API_is_the_approved_one()
     {
         var actual = typeof(InfiniAttentionModule).Assembly.GeneratePublicApi(new() { IncludeAssemblyAttributes = false }).ReplaceLineEndings("\n");
         var file = Path.Combine(Repository.Root, Approved);
@@ -23,17 +23,17 @@ public class PublicApiTests
         Assert.True(
             actual == approved,
             $"""
-            The public surface is not the approved one (- approved, + now):
+            The public API differs from the approved one (- approved, + now):
 
             {string.Join('\n', Difference(approved.Split('\n'), actual.Split('\n')))}
 
-            If that is meant, run the test once with {Accept}=1, as in
+            If the change is intended, run the test once with {Accept}=1, as in
                 {Accept}=1 ./test.sh --filter {nameof(PublicApiTests)}
-            commit {Approved} with the change, and say in CHANGELOG.md what users must do.
+            then commit {Approved} with the change, and say in CHANGELOG.md what users must do.
             """);
     }
 
-    /// <summary>Lines that only one has, each under the type it belongs to.</summary>
+    /// <summary>Lines that only one side has, grouped by type.</summary>
     private static IEnumerable<string> Difference(string[] approved, string[] actual)
     {
         var before = Members(approved);

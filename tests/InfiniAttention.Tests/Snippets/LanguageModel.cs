@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests.Snippets;
 
-/// <summary>The model that the snippets train and stream: nothing in it knows of streams.</summary>
+/// <summary>The model that the snippets train and stream. It does not know about streams.</summary>
 internal sealed class LanguageModel : nn.Module<Tensor, Tensor>
 {
     public const long Vocabulary = 32;

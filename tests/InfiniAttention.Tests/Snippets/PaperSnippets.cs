@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests.Snippets;
 
-/// <summary>The paper as docs/equations.md shows it, held against the layer.</summary>
+/// <summary>Compares the code that docs/equations.md shows with the layer.</summary>
 public class PaperSnippets
 {
     #region the paper, literally

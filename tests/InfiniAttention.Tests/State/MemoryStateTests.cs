@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>What crosses a call: its shape, its rows, its independence.</summary>
+/// <summary>The state that is passed between calls: its shapes, its rows, its independence.</summary>
 public class MemoryStateTests
 {
     private const double Tolerance = 1e-12;
@@ -95,7 +95,7 @@ public class MemoryStateTests
         Assert.Null(x.grad);
         layer.ForwardFrom(state, next).Output.sum().backward();
         Assert.NotNull(x.grad);
-        Assert.True(Difference.Numbers(x.grad).Chunk((int)Case.EmbedDim).All(token => token.Any(g => g != 0)), "every token counts");
+        Assert.True(Difference.Numbers(x.grad).Chunk((int)Case.EmbedDim).All(token => token.Any(g => g != 0)), "every token must get a gradient");
     }
 
     [Fact]
@@ -117,7 +117,7 @@ public class MemoryStateTests
     [Theory]
     [InlineData(8)]
     [InlineData(10)]
-    public void Rows_that_are_reset_start_afresh_as_at_a_document_start(int position)
+    public void Rows_that_are_reset_continue_as_after_a_document_start(int position)
     {
         using var scope = NewDisposeScope();
         InfiniAttentionModule layer = Case.Layer();
@@ -136,7 +136,7 @@ public class MemoryStateTests
         {
             Tensor row = tensor(new long[] { 1 });
             Tensor fresh = layer.forward(next.index_select(0, row));
-            Difference.Close(fresh, y.index_select(0, row), Tolerance, "the row that was reset, against a stream of its own");
+            Difference.Close(fresh, y.index_select(0, row), Tolerance, "the row that was reset, against a new stream");
         }
     }
 

@@ -2,14 +2,14 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Requests that share threads, as in a server: an activation is of one computation on one thread, and no other sees its memory.</summary>
+/// <summary>Requests that share threads, as in a server: an activation belongs to one computation on one thread, and no other computation sees its memory.</summary>
 public class ActivationFlowTests
 {
     private static readonly InfiniAttentionOptions Options = new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 };
 
-    /// <summary>The thread is free while a request awaits; what runs there meanwhile is somebody else's.</summary>
+    /// <summary>While a request awaits, its thread can run other requests.</summary>
     [Fact]
-    public void A_request_that_awaits_inside_its_activation_lends_its_memory_to_no_other() => OnAThreadOfItsOwn(() =>
+    public void A_request_that_awaits_inside_its_activation_shares_its_memory_with_no_other() => OnNewThread(() =>
     {
         using var mode = no_grad();
         var layer = new InfiniAttentionModule(Options);
@@ -21,26 +21,26 @@ public class ActivationFlowTests
 
         Assert.Null(SegmentStreamer.Current);
         IsRefused("await", () => layer.call(x));
-        Difference.Close(fresh, second.Forward(x), 0, "a stream of its own beside it");
+        Difference.Close(fresh, second.Forward(x), 0, "another stream");
         Tensor expected = second.Fork().Forward(x);
         using (second.Activate())
         {
             Assert.Same(second, SegmentStreamer.Current);
-            Difference.Close(expected, layer.call(x), 0, "an activation of its own beside it");
+            Difference.Close(expected, layer.call(x), 0, "another activation");
         }
 
         Assert.Null(SegmentStreamer.Current);
         IsRefused("await", () => layer.call(x));
         Assert.Equal(7, first.Position);
 
-        answer.SetResult(); // the request goes on here, on its own thread
+        answer.SetResult(); // the request continues here, on its first thread
         Assert.True(request.IsCompletedSuccessfully);
         Assert.Equal(14, first.Position);
         Difference.Close(fresh, layer.call(x), 0, "afterwards");
     });
 
     [Fact]
-    public void A_request_that_goes_on_on_another_thread_is_refused_and_its_first_thread_is_free() => OnAThreadOfItsOwn(() =>
+    public void A_request_that_continues_on_another_thread_is_refused_and_its_first_thread_is_free() => OnNewThread(() =>
     {
         using var mode = no_grad();
         var layer = new InfiniAttentionModule(Options);
@@ -54,11 +54,11 @@ public class ActivationFlowTests
         Assert.Contains("another thread", Assert.IsType<InvalidOperationException>(error.InnerException).Message, StringComparison.Ordinal);
         Assert.Equal(7, first.Position);
         Difference.Close(fresh, layer.call(x), 0, "the next request on the first thread");
-        Difference.Close(first.Fork().Forward(x), first.Forward(x), 0, "the stream itself goes on");
+        Difference.Close(first.Fork().Forward(x), first.Forward(x), 0, "the stream can be continued");
     });
 
     [Fact]
-    public void Streams_of_their_own_run_on_other_threads_inside_an_activation()
+    public void Other_streams_run_on_other_threads_inside_an_activation()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniAttentionModule(Options);
@@ -67,7 +67,7 @@ public class ActivationFlowTests
         using SegmentStreamer active = new(layer), other = new(layer);
         using (active.Activate())
         {
-            OnAThreadOfItsOwn(() =>
+            OnNewThread(() =>
             {
                 Assert.Null(SegmentStreamer.Current);
                 Assert.Equal(expected, Difference.Numbers(other.Forward(x)));
@@ -87,8 +87,8 @@ public class ActivationFlowTests
     private static void IsRefused(string word, Action action) =>
         Assert.Contains(word, Assert.Throws<InvalidOperationException>(action).Message, StringComparison.Ordinal);
 
-    /// <summary>Without the test runner's synchronisation context, so that it is known where a continuation runs.</summary>
-    private static void OnAThreadOfItsOwn(Action action)
+    /// <summary>Runs an action without the test runner's synchronisation context, so that continuations run on a known thread.</summary>
+    private static void OnNewThread(Action action)
     {
         Exception? error = null;
         var thread = new Thread(() => error = Record.Exception(() =>

@@ -80,7 +80,7 @@ public class BackpropagateTests(ITestOutputHelper output)
     [InlineData(MemoryUpdate.Linear, 0.2)]
     [InlineData(MemoryUpdate.Delta, 0)]
     [InlineData(MemoryUpdate.Delta, 0.2)]
-    public void A_whole_language_model_with_embedding_and_head(MemoryUpdate update, double dropout)
+    public void A_language_model_with_embedding_and_head_gets_the_ordinary_gradients(MemoryUpdate update, double dropout)
     {
         using var scope = NewDisposeScope();
         var options = new InfiniAttentionOptions
@@ -115,7 +115,7 @@ public class BackpropagateTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public void Gradients_are_added_to_those_that_are_there()
+    public void Gradients_are_added_to_existing_ones()
     {
         using var scope = NewDisposeScope();
         (LayerStack model, SegmentStreamer streamer, Tensor x, Tensor target) = Simple();
@@ -140,7 +140,7 @@ public class BackpropagateTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public void It_works_where_gradients_are_turned_off_around_it()
+    public void It_works_inside_no_grad()
     {
         using var scope = NewDisposeScope();
         (LayerStack model, SegmentStreamer streamer, Tensor x, Tensor target) = Simple();
@@ -165,7 +165,7 @@ public class BackpropagateTests(ITestOutputHelper output)
         Assert.True(reports.Count >= 5, $"{reports.Count} reports");
     }
 
-    /// <summary>Windows 0 to 2; the loss of the last is the first to be computed.</summary>
+    /// <summary>There are three windows; the loss of the last one is computed first.</summary>
     [Theory]
     [InlineData(1, false)]
     [InlineData(2, false)]
@@ -211,7 +211,7 @@ public class BackpropagateTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public void It_leaves_no_tensor_but_gradients()
+    public void It_leaves_only_gradients()
     {
         using var scope = NewDisposeScope();
         (LayerStack _, SegmentStreamer streamer, Tensor x, Tensor target) = Simple();
@@ -230,7 +230,7 @@ public class BackpropagateTests(ITestOutputHelper output)
         Assert.Equal(live, LiveTensors.Count);
     }
 
-    /// <summary>A window of one token of one row: its one loss is that of a token all the same, not a sum.</summary>
+    /// <summary>In a window of one token of one row the single loss is that of the token, not a sum.</summary>
     [Theory]
     [InlineData(LossReduction.Sum, 1)]
     [InlineData(LossReduction.Sum, 3)]
@@ -261,7 +261,7 @@ public class BackpropagateTests(ITestOutputHelper output)
         WriteWeights = info.WriteWeights?.detach(),
     };
 
-    /// <summary>The gradients of all parameters, which are then cleared.</summary>
+    /// <summary>Returns the gradients of all parameters and clears them.</summary>
     private static Dictionary<string, Tensor> TakeGradients(nn.Module model)
     {
         var gradients = model.named_parameters().ToDictionary(p => p.name, p => p.parameter.grad?.clone() ?? zeros_like(p.parameter));

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>A streamer that is disposed of in the middle of its own work: the call ends with an error, and nothing of it is alive.</summary>
+/// <summary>A streamer that is disposed of during its own call: the call throws, and the stream's tensors are freed.</summary>
 public sealed class DisposedStreamTests : IDisposable
 {
     private static readonly InfiniAttentionOptions Options = new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 };
@@ -24,14 +24,14 @@ public sealed class DisposedStreamTests : IDisposable
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public void By_its_model(bool afterLayers)
+    public void A_call_is_refused_if_the_model_disposes_of_its_streamer(bool afterLayers)
     {
         (model.Before, model.After) = (afterLayers ? null : streamer.Dispose, afterLayers ? streamer.Dispose : null);
         IsRefused(() => streamer.Forward(x));
     }
 
     [Fact]
-    public void By_its_model_inside_an_activation()
+    public void A_call_is_refused_if_the_model_disposes_of_its_streamer_inside_an_activation()
     {
         model.Before = streamer.Dispose;
         IsRefused(() =>
@@ -41,12 +41,12 @@ public sealed class DisposedStreamTests : IDisposable
         });
     }
 
-    /// <summary>Window 0 is the last whose loss is computed; after it the stream would be taken to its end.</summary>
+    /// <summary>Window 0 is the last whose loss is computed; after it the stream would move to its end.</summary>
     [Theory]
     [InlineData(0)]
     [InlineData(1)]
     [InlineData(3)]
-    public void By_its_loss_function(int window)
+    public void Backpropagate_is_refused_if_the_loss_function_disposes_of_the_streamer(int window)
     {
         int losses = 0;
         IsRefused(() => streamer.Backpropagate(x, x, (y, target) =>
@@ -62,7 +62,7 @@ public sealed class DisposedStreamTests : IDisposable
     }
 
     [Fact]
-    public void By_a_reader_of_its_progress() =>
+    public void Prefill_is_refused_if_the_progress_callback_disposes_of_the_streamer() =>
         IsRefused(() => streamer.Prefill(x, progress: new Disposing(streamer)));
 
     private void IsRefused(Action action)
@@ -75,11 +75,11 @@ public sealed class DisposedStreamTests : IDisposable
             using var inner = NewDisposeScope();
             Assert.Throws<ObjectDisposedException>(action);
         });
-        Assert.True(left < 0, $"{left} tensors more than before; the stream's own should be gone");
+        Assert.True(left < 0, $"{left} tensors more than before; the stream's tensors should be freed");
         Assert.Equal(0, streamer.StateBytes);
         Assert.Equal(0, streamer.Position);
 
-        // All of the state is gone: a stream of the same kind, disposed of in the ordinary way, frees as many.
+        // The whole state is freed: disposing of the same stream between calls frees as many tensors.
         using var ordinary = new SegmentStreamer(new Acting()) { WindowTokens = 4 };
         ordinary.Forward(x.narrow(1, 0, 3)).Dispose();
         Assert.Equal(LiveTensors.LeftBy(ordinary.Dispose), left);
@@ -90,7 +90,7 @@ public sealed class DisposedStreamTests : IDisposable
         public void Report(long value) => streamer.Dispose();
     }
 
-    /// <summary>Two layers, and something done before and after them.</summary>
+    /// <summary>Two layers, with actions before and after them.</summary>
     private sealed class Acting : nn.Module<Tensor, Tensor>
     {
         private readonly InfiniAttentionModule first = new(Options);

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>The heap does not fall to pieces from window to window, although the user's own model leaves native memory behind in every call.</summary>
+/// <summary>The heap does not become more fragmented from window to window, although the user's model leaves native memory behind in every call.</summary>
 public class HeapTests(ITestOutputHelper output)
 {
     private const long Megabyte = 1 << 20;
@@ -32,7 +32,7 @@ public class HeapTests(ITestOutputHelper output)
         Assert.True(free[^1] - free[1] < 32 * Megabyte, $"the heap's free bytes grew by {(free[^1] - free[1]) / Megabyte} MB over 64 windows");
     }
 
-    /// <summary>Two layers, and between them what users write: shapes read, tensors joined, numbers converted implicitly.</summary>
+    /// <summary>Two layers, and between them typical user code that reads shapes, joins tensors and converts numbers implicitly.</summary>
     private sealed class UserModel : nn.Module<Tensor, Tensor>
     {
         public const long Width = 128;

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Models of any forward, called inside an activation, however deep their layers.</summary>
+/// <summary>Models with any forward and layers at any depth, called inside an activation.</summary>
 public class SegmentStreamerActivateTests
 {
     private const double Tolerance = 1e-12;
@@ -39,7 +39,7 @@ public class SegmentStreamerActivateTests
     }
 
     [Fact]
-    public void Several_calls_inside_one_activation_go_on_one_after_the_other()
+    public void Several_calls_inside_one_activation_continue_the_same_stream()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -61,7 +61,7 @@ public class SegmentStreamerActivateTests
     }
 
     [Fact]
-    public void What_is_told_of_the_tokens_reaches_every_layer()
+    public void Token_info_reaches_every_layer()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -71,7 +71,7 @@ public class SegmentStreamerActivateTests
         Tensor expected = one.Forward(x, Case.Info());
         using (other.Activate(Case.Info()))
         {
-            Difference.Close(expected, model.call(x), 0, "output with what is told");
+            Difference.Close(expected, model.call(x), 0, "output with info");
         }
 
         SafeTensors.Of(other).CompareTo(SafeTensors.Of(one), 0, new Difference());
@@ -79,7 +79,7 @@ public class SegmentStreamerActivateTests
     }
 
     [Fact]
-    public void What_is_told_to_an_activation_reaches_the_streamers_own_calls_inside()
+    public void Token_info_of_an_activation_reaches_the_streamers_own_calls_inside()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -102,7 +102,7 @@ public class SegmentStreamerActivateTests
     }
 
     [Fact]
-    public void A_model_may_tell_one_of_its_layers_more_in_an_activation_of_its_own()
+    public void A_model_may_give_one_layer_other_token_info_in_a_nested_activation()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();

@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>A call that is refused or fails leaves the stream as it was and no tensor behind; modes and cultures do not spoil a stream.</summary>
+/// <summary>A call that is refused or fails leaves the stream as it was and no tensor behind; inference mode and cultures do not break a stream.</summary>
 public sealed class SegmentStreamerAtomicityTests : IDisposable
 {
     private static readonly InfiniAttentionOptions Options = new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 };
@@ -70,7 +70,7 @@ public sealed class SegmentStreamerAtomicityTests : IDisposable
     }
 
     [Fact]
-    public void A_loss_function_may_not_change_the_stream_nor_call_its_model_on_it()
+    public void A_loss_function_may_not_change_the_stream_or_call_its_model_on_it()
     {
         using var layer = new InfiniAttentionModule(Options);
         using var streamer = new SegmentStreamer(layer) { WindowTokens = 4 };
@@ -117,7 +117,7 @@ public sealed class SegmentStreamerAtomicityTests : IDisposable
     }
 
     [Fact]
-    public void A_reader_of_progress_may_save_what_was_read_so_far()
+    public void A_progress_callback_may_save_what_was_read_so_far()
     {
         using var noGrad = no_grad();
         using var layer = new InfiniAttentionModule(Options);
@@ -142,7 +142,7 @@ public sealed class SegmentStreamerAtomicityTests : IDisposable
     }
 
     [Fact]
-    public void A_stream_read_in_inference_mode_goes_on_outside_it()
+    public void A_stream_read_in_inference_mode_can_be_continued_outside_it()
     {
         using var layer = new InfiniAttentionModule(Options);
         using var streamer = new SegmentStreamer(layer);
@@ -179,7 +179,7 @@ public sealed class SegmentStreamerAtomicityTests : IDisposable
     }
 
     [Fact]
-    public void An_activation_that_ended_ends_no_other()
+    public void Disposing_of_an_ended_activation_again_ends_no_other()
     {
         using var layer = new InfiniAttentionModule(Options);
         using var first = new SegmentStreamer(layer);
@@ -194,7 +194,7 @@ public sealed class SegmentStreamerAtomicityTests : IDisposable
     }
 
     [Fact]
-    public void A_state_whose_open_segment_is_of_another_kind_of_layer_is_refused()
+    public void A_state_whose_open_segment_belongs_to_another_kind_of_layer_is_refused()
     {
         using var rotary = new InfiniAttentionModule(Options with { Rotary = new() });
         using var plain = new InfiniAttentionModule(Options);
@@ -241,7 +241,7 @@ public sealed class SegmentStreamerAtomicityTests : IDisposable
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
-    public void A_stream_of_more_than_one_chunk_of_the_file_comes_back(bool canSeek)
+    public void A_stream_larger_than_one_chunk_of_its_file_can_be_saved_and_loaded(bool canSeek)
     {
         const long Width = 4200; // M alone is 70 MB
         using var layer = new InfiniAttentionModule(new() { EmbedDim = 2, NumHeads = 1, SegmentLength = 1, HeadDim = Width });
@@ -282,7 +282,7 @@ public sealed class SegmentStreamerAtomicityTests : IDisposable
     [InlineData(-1.0)]
     [InlineData(double.NaN)]
     [InlineData(double.PositiveInfinity)]
-    public void Write_weights_that_are_no_weights_are_refused(double weight)
+    public void Write_weights_that_are_negative_or_not_finite_are_refused(double weight)
     {
         using var layer = new InfiniAttentionModule(Options);
         var weights = ones(1, 3);

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>One clear error for each thing a streamer cannot do, and a stream that goes on as if nothing had been asked.</summary>
+/// <summary>Each thing that a streamer cannot do gives one clear error and leaves the stream as it was.</summary>
 public sealed class SegmentStreamerBadInputTests : IDisposable
 {
     private static readonly LayerCase Case = new() { Length = 6 };
@@ -46,7 +46,7 @@ public sealed class SegmentStreamerBadInputTests : IDisposable
         Refuses(() => streamer.Forward(zeros([2, 6, 8], dtype: ScalarType.Float64, device: META)), "input", "meta", "cpu");
 
     [Fact]
-    public void What_is_told_of_the_tokens_must_fit_them()
+    public void Token_info_that_does_not_fit_the_input_is_refused()
     {
         var info = new TokenInfo { KeyPaddingMask = zeros(2, 5, dtype: ScalarType.Bool) };
         Refuses(() => streamer.Forward(x, info), "KeyPaddingMask", "(2, 5)", "(2, 6)");
@@ -108,14 +108,14 @@ public sealed class SegmentStreamerBadInputTests : IDisposable
         Refuses<InvalidOperationException>(() => streamer.Backpropagate(x, x, (y, t) => y - t), "(2, 6, 8)", "(B, window) = (2, 6)", "Sum");
 
     [Fact]
-    public void Rows_that_are_not_there_are_refused()
+    public void Rows_that_do_not_exist_are_refused()
     {
         Refuses(() => streamer.SelectRows(tensor(new long[] { 0, 2 })), "indices", "2");
         Refuses(() => streamer.ResetRows(tensor(new[] { true, false, true })), "rows", "3", "2");
     }
 
     [Fact]
-    public void Nothing_is_refused_as_null()
+    public void Null_arguments_are_refused()
     {
         Assert.Throws<ArgumentNullException>(() => new SegmentStreamer(null!));
         Assert.Throws<ArgumentNullException>(() => streamer.Forward(null!));
@@ -132,7 +132,7 @@ public sealed class SegmentStreamerBadInputTests : IDisposable
     }
 
     [Fact]
-    public void A_streamer_that_was_disposed_of_does_nothing_more()
+    public void Every_call_of_a_disposed_streamer_is_refused()
     {
         streamer.Dispose();
         streamer.Dispose();
@@ -163,7 +163,7 @@ public sealed class SegmentStreamerBadInputTests : IDisposable
         });
     }
 
-    /// <summary>The stream, the gradients and the tensors alive must be what they were.</summary>
+    /// <summary>The stream, the gradients and the number of live tensors must not change.</summary>
     private void Unchanged(Action action)
     {
         var before = SafeTensors.Of(streamer);

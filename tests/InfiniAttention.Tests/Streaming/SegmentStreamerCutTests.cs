@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>The cut does not matter: the property that the streamer stands on.</summary>
+/// <summary>The result does not depend on how a stream is cut: the main property of the streamer.</summary>
 public class SegmentStreamerCutTests(ITestOutputHelper output)
 {
     private const double Tolerance = 1e-9;
@@ -21,7 +21,7 @@ public class SegmentStreamerCutTests(ITestOutputHelper output)
             var whole = new SegmentStreamer(model);
             Tensor expected = whole.Forward(x, info);
 
-            // Windows of any size, and every way to feed in turns.
+            // Windows of any size, and Forward, Stream and Prefill in turn.
             var cut = new SegmentStreamer(model) { WindowTokens = 1 + (one.Layer.Seed % (2 * one.Layer.Segment)) };
             foreach (var (start, length) in one.Pieces())
             {
@@ -44,7 +44,7 @@ public class SegmentStreamerCutTests(ITestOutputHelper output)
         });
 
     [Fact]
-    public void A_whole_stream_equals_the_model_on_its_own() =>
+    public void A_stream_in_pieces_equals_one_call_of_the_model() =>
         Property.Holds(output, StreamCase.Any, 40, 41, (one, difference) =>
         {
             using var mode = no_grad();
@@ -90,7 +90,7 @@ public class SegmentStreamerCutTests(ITestOutputHelper output)
         });
 
     [Fact]
-    public void In_every_type_the_cut_changes_rounding_alone()
+    public void In_every_type_the_cut_changes_only_rounding()
     {
         foreach (ScalarType type in FloatTypes.All)
         {
@@ -110,7 +110,7 @@ public class SegmentStreamerCutTests(ITestOutputHelper output)
         }
     }
 
-    /// <summary>Where each row's last token stands that is not padding, the last of all if there is none.</summary>
+    /// <summary>The index of each row's last token that is not padding; of the last token if all are padding.</summary>
     private static long[] LastReal(Tensor? padding, long rows, long length) => [.. Enumerable.Range(0, (int)rows).Select(row =>
         padding is null ? length - 1 : Enumerable.Range(0, (int)length).Where(t => !padding[row, t].item<bool>()).Select(t => (long)t).DefaultIfEmpty(length - 1).Last())];
 

@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Saved streams: whole, in a format that others read, and refused where anything in them is not as it was written.</summary>
+/// <summary>Saved streams: complete, in the safetensors format, and refused if anything in them was changed.</summary>
 public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDisposable
 {
     private static readonly LayerCase Case = new()
@@ -20,7 +20,7 @@ public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDispos
         WriteWeights = true,
     };
 
-    /// <summary>A stream of so few numbers that every change of its file can be tried.</summary>
+    /// <summary>A stream so small that every change of its file can be tried.</summary>
     private static readonly LayerCase Small = new() { Batch = 1, Length = 3, Segment = 2, KeyValueHeads = 1, HeadDim = 1, ValueDim = 1, EmbedDim = 1 };
 
     private readonly DisposeScope scope = NewDisposeScope();
@@ -32,14 +32,14 @@ public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDispos
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public void A_loaded_stream_goes_on_where_the_saved_one_stood(bool asFile)
+    public void A_loaded_stream_continues_like_the_saved_one(bool asFile)
     {
         using var mode = no_grad();
         var model = new LayerStack(Case, 2);
         Tensor x = Case.Input().detach();
         using SegmentStreamer saved = new(model), loaded = new(model);
         _ = saved.Forward(x, Case.Info());
-        _ = loaded.Forward(x.narrow(0, 0, 1)); // whatever was there is replaced
+        _ = loaded.Forward(x.narrow(0, 0, 1)); // loading replaces this stream
         if (asFile)
         {
             string path = Path.Combine(Path.GetTempPath(), Path.GetRandomFileName());
@@ -134,7 +134,7 @@ public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDispos
     }
 
     [Fact]
-    public void A_newer_version_is_refused_by_name()
+    public void A_newer_version_is_refused_and_named()
     {
         using SegmentStreamer streamer = Begun(new LayerStack(Small, 1), Small);
         string message = IsRefused(streamer, Forge(Save(streamer), "\"version\":\"1\"", "\"version\":\"2\""), "version 2");
@@ -152,7 +152,7 @@ public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDispos
     [InlineData("\"position\":\"3\"", "\"position\":\"x\"")]
     [InlineData("\"dtype\":\"F64\"", "\"dtype\":\"F32\"")]
     [InlineData("\"dtype\":\"F64\"", "\"dtype\":\"F99\"")]
-    public void A_file_that_holds_another_shape_than_the_layers_is_refused(string original, string forged)
+    public void A_file_whose_header_does_not_fit_the_layers_is_refused(string original, string forged)
     {
         using SegmentStreamer streamer = Begun(new LayerStack(Small, 1), Small);
         IsRefused(streamer, Forge(Save(streamer), original, forged), $"{forged} instead of {original}");
@@ -192,7 +192,7 @@ public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDispos
         Assert.Contains("other Infini-attention layers", message, StringComparison.Ordinal);
     }
 
-    /// <summary>Numbers that no stream holds, in a file with a valid checksum; NaN in a memory is one that a stream can hold.</summary>
+    /// <summary>Numbers that no stream can hold, in a file with a valid checksum. (NaN in a memory is valid.)</summary>
     [Theory]
     [InlineData("0.normalizer", 7, 0xBF)]
     [InlineData("0.padding", 0, 2)]
@@ -200,7 +200,7 @@ public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDispos
     [InlineData("0.documents", 7, 0xFF)]
     [InlineData("0.weights", 7, 0xBF)]
     [InlineData("0.weights", 6, 0xFF)]
-    public void A_file_of_numbers_that_cannot_be_there_is_refused(string name, int index, byte value)
+    public void A_file_with_impossible_numbers_is_refused(string name, int index, byte value)
     {
         LayerCase one = Small with { Padding = true, Documents = true, WriteWeights = true };
         using SegmentStreamer streamer = Begun(new LayerStack(one, 1), one);
@@ -222,7 +222,7 @@ public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDispos
     [InlineData("\"0.memory\"", "\"\\ud800.memory\"")]
     [InlineData("\"shape\":[1,", "\"shape\":[0,")]
     [InlineData("\"data_offsets\":[8,16]", "\"data_offsets\":[0,8]")]
-    public void A_header_that_no_stream_has_is_refused(string original, string forged)
+    public void A_malformed_header_is_refused(string original, string forged)
     {
         using SegmentStreamer streamer = Begun(new LayerStack(Small, 1), Small);
         byte[] bytes = Save(streamer);
@@ -235,7 +235,7 @@ public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDispos
     }
 
     [Fact]
-    public void A_checksum_that_is_no_text_is_refused()
+    public void A_checksum_that_is_not_a_string_is_refused()
     {
         using SegmentStreamer streamer = Begun(new LayerStack(Small, 1), Small);
         byte[] bytes = Save(streamer);
@@ -244,7 +244,7 @@ public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDispos
         IsRefused(streamer, bytes, "no checksum");
     }
 
-    /// <summary>A model converted since the stream's last tokens: the file is of what the model is now.</summary>
+    /// <summary>The model was converted after the stream's last tokens; the file has the model's new type.</summary>
     [Theory]
     [InlineData(3)]
     [InlineData(4)]
@@ -324,14 +324,14 @@ public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDispos
         }
         catch (Exception error)
         {
-            Assert.Fail($"{what}: refused by {error}");
+            Assert.Fail($"{what}: refused with {error}");
         }
 
         Assert.Fail($"{what}: accepted");
         return "";
     }
 
-    /// <summary>Replaces text of the same length in the header, everywhere, and makes the checksum fit: SHA-256 with zeros in its own place.</summary>
+    /// <summary>Replaces text in the header by text of the same length and updates the checksum, a SHA-256 in which its own digits count as zeros.</summary>
     private static byte[] Forge(byte[] bytes, string original, string forged)
     {
         int headerEnd = 8 + BitConverter.ToInt32(bytes);
@@ -344,7 +344,7 @@ public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDispos
         return File(Convert.ToHexString(SHA256.HashData(File(zeros))));
     }
 
-    /// <summary>The file with the checksum that fits it.</summary>
+    /// <summary>Updates the file's checksum.</summary>
     private static byte[] Signed(byte[] bytes)
     {
         int headerEnd = 8 + BitConverter.ToInt32(bytes);

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>A reader sees the old file or the new one, whole, whenever the writer dies.</summary>
+/// <summary>Whenever the writer dies, a reader sees the complete old file or the complete new one.</summary>
 public class SegmentStreamerKillTests(ITestOutputHelper output)
 {
     private const int Kills = 10;
@@ -51,7 +51,7 @@ public class SegmentStreamerKillTests(ITestOutputHelper output)
         {
             Assert.Equal("saved", writer.StandardOutput.ReadLine());
             Thread.Sleep(after);
-            Assert.False(writer.HasExited, "the writer goes on until it is killed");
+            Assert.False(writer.HasExited, "the writer must run until it is killed");
         }
         finally
         {

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Rows of a stream: reset, select, repeat, permute; and whole streams: reset, fork, detach, move.</summary>
+/// <summary>Resetting, selecting, repeating and permuting rows of a stream; resetting, forking, detaching and moving whole streams.</summary>
 public class SegmentStreamerRowsTests
 {
     private const double Tolerance = 1e-12;
@@ -37,7 +37,7 @@ public class SegmentStreamerRowsTests
     }
 
     [Fact]
-    public void Repeated_rows_go_their_own_ways()
+    public void Repeated_rows_are_independent()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -55,7 +55,7 @@ public class SegmentStreamerRowsTests
     [InlineData(0)]
     [InlineData(3)]
     [InlineData(8)]
-    public void A_reset_row_starts_afresh_and_the_others_go_on(int tokens)
+    public void A_reset_row_starts_afresh_and_the_others_continue(int tokens)
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -75,7 +75,7 @@ public class SegmentStreamerRowsTests
         Difference.Close(marked.Forward(x, new TokenInfo { DocumentStarts = starts }), y, Tolerance, "reset rows against a document start");
         if (tokens % 4 == 0)
         {
-            Difference.Close(model.call(x).narrow(0, 2, 1), y.narrow(0, 2, 1), Tolerance, "a reset row against a stream of its own");
+            Difference.Close(model.call(x).narrow(0, 2, 1), y.narrow(0, 2, 1), Tolerance, "a reset row against a new stream");
         }
     }
 
@@ -93,7 +93,7 @@ public class SegmentStreamerRowsTests
     }
 
     [Fact]
-    public void A_fork_and_its_origin_do_not_disturb_one_another()
+    public void A_fork_and_its_origin_are_independent()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -106,7 +106,7 @@ public class SegmentStreamerRowsTests
         for (int i = 0; i < 9; i++)
         {
             _ = fork.Forward(token * -1);
-            Difference.Close(reference.Forward(token), streamer.Forward(token), 0, $"step {i} beside a fork that goes elsewhere");
+            Difference.Close(reference.Forward(token), streamer.Forward(token), 0, $"step {i} beside a fork with other input");
         }
 
         streamer.Dispose();
@@ -115,7 +115,7 @@ public class SegmentStreamerRowsTests
     }
 
     [Fact]
-    public void Detach_ends_the_gradient_there()
+    public void Detach_stops_the_gradient()
     {
         using var scope = NewDisposeScope();
         var model = new LayerStack(Case, 1);
@@ -131,7 +131,7 @@ public class SegmentStreamerRowsTests
     }
 
     [Fact]
-    public void A_stream_moved_to_its_own_device_goes_on()
+    public void A_stream_moved_to_its_own_device_continues_unchanged()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -142,7 +142,7 @@ public class SegmentStreamerRowsTests
     }
 
     [Fact]
-    public void A_stream_that_has_not_begun_takes_all_of_these()
+    public void All_of_these_calls_work_on_a_stream_that_has_not_begun()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>One token at a time: the open segment is a buffer made once, and a step is the same at every position.</summary>
+/// <summary>One token at a time: the open segment's buffers are allocated once, and a step costs the same at every position.</summary>
 public class SegmentStreamerStepTests(ITestOutputHelper output)
 {
     public static TheoryData<MemoryUpdate, bool> RulesAndRotary => new()
@@ -23,7 +23,7 @@ public class SegmentStreamerStepTests(ITestOutputHelper output)
         (SegmentStreamer streamer, Tensor token) = Start(update, rotary);
         for (int segment = 0; segment < 5; segment++)
         {
-            streamer.Forward(token).Dispose(); // makes the segment's buffers
+            streamer.Forward(token).Dispose(); // allocates the segment's buffers
             for (int i = 1; i < 7; i++)
             {
                 Tensor? y = null;
@@ -31,20 +31,20 @@ public class SegmentStreamerStepTests(ITestOutputHelper output)
                 y!.Dispose();
             }
 
-            Assert.True(LiveTensors.LeftBy(() => streamer.Forward(token).Dispose()) < 0, "a whole segment's buffers are freed");
+            Assert.True(LiveTensors.LeftBy(() => streamer.Forward(token).Dispose()) < 0, "the buffers of a whole segment must be freed");
         }
 
         streamer.Forward(token).Dispose();
 
         long live = LiveTensors.Count;
         streamer.Dispose();
-        Assert.True(LiveTensors.Count < live, "the streamer holds its state and frees it");
+        Assert.True(LiveTensors.Count < live, "the streamer must free its state");
     }
 
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public void What_the_caller_does_with_his_mask_and_weights_afterwards_changes_nothing(bool gradients)
+    public void Changing_the_mask_and_weights_after_a_call_changes_nothing(bool gradients)
     {
         using var scope = NewDisposeScope();
         using var mode = set_grad_enabled(gradients);
@@ -81,7 +81,7 @@ public class SegmentStreamerStepTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(RulesAndRotary))]
-    public void The_open_segment_stays_where_it_is(MemoryUpdate update, bool rotary)
+    public void The_open_segment_is_appended_in_place(MemoryUpdate update, bool rotary)
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -99,11 +99,11 @@ public class SegmentStreamerStepTests(ITestOutputHelper output)
             streamer.Forward(token).Dispose();
         }
 
-        // Everything a layer holds but its memory: each buffer is one native tensor while the segment is open.
+        // While the segment is open, each of its buffers must stay the same native tensor.
         IntPtr[] Buffers() => [.. streamer.States.Current.SelectMany(state => state!.Open!.Tensors).Select(tensor => tensor.Handle)];
     }
 
-    /// <summary>Also beyond the range of 32 bits.</summary>
+    /// <summary>One position is beyond the range of 32 bits.</summary>
     [Theory]
     [InlineData(10_000_000)]
     [InlineData(8L << 32)]

@@ -59,7 +59,7 @@ public class SegmentStreamerThreadTests
         }
     }
 
-    /// <summary>Several streams taking turns, each with inputs of its own; their outputs one after the other.</summary>
+    /// <summary>Runs several streams that take turns, each with its own inputs, and returns their outputs.</summary>
     private static double[][] Run(LayerStack model, int thread)
     {
         using var scope = NewDisposeScope();

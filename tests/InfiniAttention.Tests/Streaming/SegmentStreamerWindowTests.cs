@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Forward, Prefill and Stream go window by window and say how far they are.</summary>
+/// <summary>Forward, Prefill and Stream work window by window and report their progress.</summary>
 public class SegmentStreamerWindowTests
 {
     private const double Tolerance = 1e-12;
@@ -35,7 +35,7 @@ public class SegmentStreamerWindowTests
     }
 
     [Fact]
-    public void Progress_tells_the_tokens_read_after_each_window()
+    public void Progress_reports_the_tokens_read_after_each_window()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -57,7 +57,7 @@ public class SegmentStreamerWindowTests
     [InlineData(1)]
     [InlineData(2)]
     [InlineData(3)]
-    public void An_enumeration_abandoned_half_way_leaves_the_stream_after_a_whole_window(int windows)
+    public void An_abandoned_enumeration_leaves_the_stream_after_the_last_window_returned(int windows)
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -73,7 +73,7 @@ public class SegmentStreamerWindowTests
     }
 
     [Fact]
-    public void An_exception_of_the_reader_of_progress_leaves_Prefill_undone_and_Stream_after_the_last_window_returned()
+    public void An_exception_in_the_progress_callback_undoes_Prefill_and_leaves_Stream_after_the_last_window_returned()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -97,7 +97,7 @@ public class SegmentStreamerWindowTests
     }
 
     [Fact]
-    public void Windows_of_any_size_give_the_same()
+    public void Windows_of_any_size_give_the_same_output()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -117,7 +117,7 @@ public class SegmentStreamerWindowTests
         using var mode = no_grad();
         (SegmentStreamer streamer, SegmentStreamer _, Tensor x, TokenInfo? info) = Start();
         streamer.Prefill(x, info).Dispose();
-        (Tensor whole, TokenInfo? wholeInfo) = (x.narrow(1, 0, 28), info.Part(0, 28)); // leaves the open segment as long as it is
+        (Tensor whole, TokenInfo? wholeInfo) = (x.narrow(1, 0, 28), info.Part(0, 28)); // does not change the open segment's length
         Assert.Equal(0, LiveTensors.LeftBy(() =>
         {
             streamer.Prefill(whole, wholeInfo).Dispose();
@@ -128,9 +128,9 @@ public class SegmentStreamerWindowTests
         }));
     }
 
-    /// <summary>A model without dispose scopes of its own leaves the temporaries of one window, not of all.</summary>
+    /// <summary>A model without dispose scopes leaves the temporaries of one window alive, not those of all windows.</summary>
     [Fact]
-    public void What_a_model_leaves_behind_goes_with_its_window()
+    public void Tensors_that_a_model_leaves_behind_are_freed_with_their_window()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -170,7 +170,7 @@ public class SegmentStreamerWindowTests
         }
     }
 
-    /// <summary>Makes twenty tensors in each call and disposes of none.</summary>
+    /// <summary>Creates twenty tensors in each call and disposes of none.</summary>
     private sealed class Careless : nn.Module<Tensor, Tensor>
     {
         private readonly InfiniAttentionModule layer = new(new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 });

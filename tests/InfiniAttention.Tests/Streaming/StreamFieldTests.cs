@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>A saved stream with a valid checksum may still come from another program: every field is checked for what it can be.</summary>
+/// <summary>A saved stream with a valid checksum may still come from another program, so the value of every field is checked.</summary>
 public class StreamFieldTests
 {
     private static readonly LayerCase Case = new() { Segment = 8, Length = 13, Documents = true, WriteWeights = true };
@@ -17,7 +17,7 @@ public class StreamFieldTests
     [InlineData("8.0")]
     [InlineData("many")]
     [InlineData("")]
-    public void A_position_that_no_stream_reaches_is_refused(string position)
+    public void An_impossible_position_is_refused(string position)
     {
         using var scope = NewDisposeScope();
         using SegmentStreamer streamer = Begun(out _);
@@ -25,7 +25,7 @@ public class StreamFieldTests
     }
 
     [Fact]
-    public void The_last_position_that_is_allowed_can_be_continued()
+    public void The_largest_position_can_be_continued()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -49,7 +49,7 @@ public class StreamFieldTests
     [InlineData("values", "of another type")]
     [InlineData("memory", "missing")]
     [InlineData("normalizer", "of another shape")]
-    public void Numbers_that_cannot_be_there_are_refused(string field, string how)
+    public void Fields_with_impossible_numbers_types_or_shapes_are_refused(string field, string how)
     {
         using var scope = NewDisposeScope();
         using SegmentStreamer streamer = Begun(out _);
@@ -59,7 +59,7 @@ public class StreamFieldTests
     }
 
     [Fact]
-    public void A_state_is_saved_and_loaded_by_itself()
+    public void A_single_state_can_be_saved_and_loaded()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -90,7 +90,7 @@ public class StreamFieldTests
     }
 
     [Fact]
-    public void A_state_is_made_from_its_memory_and_a_position()
+    public void A_state_can_be_created_from_a_memory_and_a_position()
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -118,7 +118,7 @@ public class StreamFieldTests
         _ => tensor,
     };
 
-    /// <summary>Writes the stream anew with changes, the checksum right, and requires that loading is refused and names the field.</summary>
+    /// <summary>Writes the changed stream with a correct checksum and requires that loading it is refused with an error that names the field.</summary>
     private static void Refused(SegmentStreamer streamer, string names,
         Action<Dictionary<string, string>>? metadata = null,
         Func<List<(string Name, Tensor Tensor)>, List<(string Name, Tensor Tensor)>>? tensors = null)

@@ -3,13 +3,13 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>What users did in good faith, and what ran without an error and was wrong: right now, or refused with the reason.</summary>
+/// <summary>Plausible calls that once ran without an error and gave wrong results: they are now correct, or refused with the reason.</summary>
 public class StreamMisuseTests
 {
     private static readonly InfiniAttentionOptions Options = new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 };
 
     [Fact]
-    public void A_window_has_the_size_asked_for_whatever_the_segments_are()
+    public void A_window_has_the_size_asked_for_whatever_the_segment_lengths()
     {
         using var scope = NewDisposeScope();
         long[] primes = [10007, 10009, 10037, 10039, 10061];
@@ -29,7 +29,7 @@ public class StreamMisuseTests
     [Theory]
     [InlineData(0)]
     [InlineData(-8)]
-    public void A_window_of_no_token_is_refused(long window)
+    public void A_window_of_less_than_one_token_is_refused(long window)
     {
         using var scope = NewDisposeScope();
         using var streamer = new SegmentStreamer(new InfiniAttentionModule(Options));
@@ -37,7 +37,7 @@ public class StreamMisuseTests
     }
 
     [Fact]
-    public void Gradients_of_many_windows_are_rounded_once()
+    public void Gradients_summed_over_many_windows_are_rounded_once()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniAttentionModule(Options with { Bias = true }, dtype: ScalarType.BFloat16);
@@ -48,7 +48,7 @@ public class StreamMisuseTests
         Assert.All(Difference.Numbers(bias.grad!), gradient => Assert.Equal(4096, gradient));
         Assert.Equal(4096, result.Count);
 
-        // Added to what is there, and all other weights against the layer in float32.
+        // All gradients against those of the same layer in float32.
         var wide = new InfiniAttentionModule(Options with { Bias = true });
         wide.load_state_dict(layer.state_dict().ToDictionary(entry => entry.Key, entry => entry.Value.detach().to(ScalarType.Float32)));
         using var other = new SegmentStreamer(wide) { WindowTokens = 4 };
@@ -62,7 +62,7 @@ public class StreamMisuseTests
     }
 
     [Fact]
-    public void A_disposed_streamer_does_not_come_back_to_life_inside_its_activation()
+    public void A_streamer_disposed_of_inside_its_activation_stays_disposed()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniAttentionModule(Options);
@@ -91,7 +91,7 @@ public class StreamMisuseTests
         Assert.Contains("another thread", Assert.IsType<InvalidOperationException>(refused).Message, StringComparison.Ordinal);
 
         Assert.Null(SegmentStreamer.Current);
-        Difference.Close(fresh, layer.call(x), 0, "the next request on this thread");
+        Difference.Close(fresh, layer.call(x), 0, "the next call on this thread");
     }
 
     [Fact]
@@ -116,7 +116,7 @@ public class StreamMisuseTests
     [InlineData(6)]
     [InlineData(8)]
     [InlineData(9)]
-    public void A_stream_goes_on_after_its_model_was_converted_whatever_the_cut(int steps)
+    public void A_stream_continues_after_its_model_was_converted_whatever_the_cut(int steps)
     {
         using var scope = NewDisposeScope();
         using var mode = no_grad();
@@ -143,7 +143,7 @@ public class StreamMisuseTests
     }
 
     [Fact]
-    public void The_windows_of_Stream_have_the_mode_of_its_call_and_are_enumerated_once()
+    public void The_windows_of_Stream_have_the_gradient_mode_of_its_call_and_can_be_enumerated_once()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniAttentionModule(Options);
@@ -192,10 +192,10 @@ public class StreamMisuseTests
             Assert.Equal(expected.item<double>(), result.Loss, 1e-9);
             Difference.Close(tensor(gradient), tensor(Difference.Numbers(model.parameters().First().grad!)), 1e-9, $"windows of {window}");
 
-            // PyTorch's default, a mean, is refused: its sum over windows would be too large by their number.
+            // PyTorch's default reduction, the mean, is refused: the sum over windows would be too large by a factor of their number.
             streamer.Reset();
             var error = Assert.Throws<InvalidOperationException>(() => streamer.Backpropagate(inputs, targets, (logits, target) => nn.functional.cross_entropy(logits.transpose(1, 2), target)));
-            Assert.Contains("one number a token", error.Message, StringComparison.Ordinal);
+            Assert.Contains("one number per token", error.Message, StringComparison.Ordinal);
         }
     }
 
@@ -236,7 +236,7 @@ public class StreamMisuseTests
     }
 
     [Fact]
-    public void A_mask_of_ones_and_zeros_is_taken_as_it_is_and_nothing_else_is_guessed()
+    public void FromAttentionMask_takes_ones_and_zeros_and_refuses_everything_else()
     {
         using var scope = NewDisposeScope();
         Tensor mask = tensor(new long[,] { { 1, 1, 0 }, { 1, 0, 0 } });

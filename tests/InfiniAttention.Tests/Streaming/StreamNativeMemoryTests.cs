@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>No call of a stream leaves native bytes behind that only a garbage collection frees. The windows here are too short for the stream to collect.</summary>
+/// <summary>No call of a stream leaves native bytes behind that only a garbage collection frees. The windows are too short here to trigger the stream's own collections.</summary>
 public class StreamNativeMemoryTests(ITestOutputHelper output)
 {
     private static readonly LayerCase Case = new() { Segment = 8, Length = 40 };

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Gates, memories and bytes as numbers, against the definitions written out.</summary>
+/// <summary>Reported gates, memories and bytes against their definitions.</summary>
 public class StreamReportTests
 {
     private static readonly InfiniAttentionOptions Options = new()
@@ -33,7 +33,7 @@ public class StreamReportTests
     }
 
     [Fact]
-    public void The_report_is_of_the_states_as_they_are()
+    public void A_report_describes_the_current_states()
     {
         using var scope = NewDisposeScope();
         manual_seed(21);
@@ -61,7 +61,7 @@ public class StreamReportTests
     [Theory]
     [InlineData(MemoryUpdate.Linear)]
     [InlineData(MemoryUpdate.Delta)]
-    public void Every_segment_is_told_of_once_however_the_stream_is_cut(MemoryUpdate update)
+    public void Every_segment_is_reported_once_however_the_stream_is_cut(MemoryUpdate update)
     {
         using var scope = NewDisposeScope();
         var model = Model(Options with { Update = update }).to(ScalarType.Float64);
@@ -88,7 +88,7 @@ public class StreamReportTests
     }
 
     [Fact]
-    public void Nobody_is_told_of_segments_that_are_not_the_streams()
+    public void Segments_outside_the_stream_are_not_reported()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniAttentionModule(Options);
@@ -106,7 +106,7 @@ public class StreamReportTests
     }
 
     [Fact]
-    public void Who_is_told_of_a_segment_may_not_change_the_stream_that_writes_it()
+    public void A_listener_may_not_change_the_stream_that_writes_the_segment()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniAttentionModule(Options);
@@ -163,13 +163,13 @@ public class StreamReportTests
     }
 
     [Fact]
-    public void A_memory_of_orthogonal_keys_recalls_exactly_and_padding_alone_recalls_nothing()
+    public void A_memory_of_orthogonal_keys_recalls_exactly_and_one_of_padding_has_no_retrieval_error()
     {
         using var scope = NewDisposeScope();
         var layer = new InfiniAttentionModule(new() { EmbedDim = 2, NumHeads = 1, SegmentLength = 2 }, dtype: ScalarType.Float64);
         using (no_grad())
         {
-            // Keys (0, -800) and (-800, 0): under ELU + 1 the unit vectors, to rounding.
+            // Keys (0, -800) and (-800, 0): ELU + 1 maps them to the unit vectors, to rounding.
             layer.get_parameter("k_proj.weight")!.copy_(tensor(new[,] { { 0.0, -800 }, { -800, 0 } }));
         }
 
@@ -181,7 +181,7 @@ public class StreamReportTests
     }
 
     [Fact]
-    public void Looking_leaves_no_tensor_behind_and_back_propagation_tells_nothing()
+    public void Reports_leave_no_tensor_behind_and_back_propagation_reports_nothing()
     {
         using var scope = NewDisposeScope();
         var model = Model(Options);
@@ -206,7 +206,7 @@ public class StreamReportTests
     }
 
     [Fact]
-    public void Who_begins_to_listen_inside_an_activation_hears_and_who_ends_does_not()
+    public void Listeners_can_be_added_and_removed_inside_an_activation()
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
@@ -223,7 +223,7 @@ public class StreamReportTests
     }
 
     [Fact]
-    public void Back_propagation_tells_nothing_of_a_model_that_tells_its_layers_more_either()
+    public void Back_propagation_reports_nothing_for_a_model_with_nested_activations()
     {
         using var scope = NewDisposeScope();
         var told = new List<SegmentReport>();
@@ -237,7 +237,7 @@ public class StreamReportTests
     }
 
     [Fact]
-    public void A_full_cache_beyond_all_numbers_is_not_reported_as_a_negative_one()
+    public void A_full_cache_beyond_the_range_of_long_is_reported_as_the_largest_long()
     {
         using var scope = NewDisposeScope();
         using var stream = new SegmentStreamer(new InfiniAttentionModule(Options));
@@ -246,7 +246,7 @@ public class StreamReportTests
     }
 
     [Fact]
-    public void A_disposed_stream_reports_nothing()
+    public void Report_of_a_disposed_stream_is_refused()
     {
         using var scope = NewDisposeScope();
         var stream = new SegmentStreamer(Model(Options));
@@ -270,7 +270,7 @@ public class StreamReportTests
 
     private static double[] Numbers(Tensor x) => x.detach().to(ScalarType.Float64).contiguous().data<double>().ToArray();
 
-    /// <summary>A layer that the model activates its stream anew for.</summary>
+    /// <summary>A model that activates its stream again around its layer.</summary>
     private sealed class Weighing : nn.Module<Tensor, Tensor>
     {
         private readonly InfiniAttentionModule layer = new(Options);

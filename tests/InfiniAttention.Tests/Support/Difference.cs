@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Differences between tensors, relative to the largest expected number where that is above 1.</summary>
+/// <summary>Differences between tensors, relative to the largest expected number if that is above 1.</summary>
 internal sealed class Difference
 {
     public int Comparisons { get; private set; }
@@ -22,12 +22,12 @@ internal sealed class Difference
     public static void Close(Tensor expected, Tensor actual, double tolerance, string what) =>
         new Difference().Add(expected, actual, tolerance, what);
 
-    /// <summary>As <see cref="Close"/>, and remembers the largest difference seen.</summary>
+    /// <summary>Like <see cref="Close"/>, and remembers the largest difference seen.</summary>
     public void Add(Tensor expected, Tensor actual, double tolerance, string what)
     {
         if (!expected.shape.SequenceEqual(actual.shape))
         {
-            throw new XunitException($"{what}: shape ({string.Join(',', actual.shape)}) where ({string.Join(',', expected.shape)}) is expected");
+            throw new XunitException($"{what}: shape ({string.Join(',', actual.shape)}) instead of ({string.Join(',', expected.shape)})");
         }
 
         double[] e = Numbers(expected), a = Numbers(actual);
@@ -35,7 +35,7 @@ internal sealed class Difference
         int worst = Enumerable.Range(0, e.Length).Where(i => !double.IsFinite(a[i])).DefaultIfEmpty(-1).First();
         if (worst >= 0 || !double.IsFinite(scale))
         {
-            throw new XunitException($"{what}: not finite, {(worst >= 0 ? $"{a[worst]} at {worst}" : "in what is expected")}");
+            throw new XunitException($"{what}: not finite, {(worst >= 0 ? $"{a[worst]} at {worst}" : "in the expected tensor")}");
         }
 
         double error = 0;
@@ -54,7 +54,7 @@ internal sealed class Difference
         if (error > tolerance)
         {
             throw new XunitException(
-                $"{what}: differs by {error:E2} where {tolerance:E0} is allowed: {a[worst]:R} instead of {e[worst]:R} at {worst} of {e.Length}");
+                $"{what}: differs by {error:E2}, more than the allowed {tolerance:E0}: {a[worst]:R} instead of {e[worst]:R} at {worst} of {e.Length}");
         }
     }
 

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Random tensors drawn outside libtorch, so that a case is the same whatever the library draws.</summary>
+/// <summary>Random tensors from a generator outside libtorch, so that a case does not depend on what the library draws.</summary>
 internal sealed class Draw(int seed)
 {
     private readonly Random random = new(seed);

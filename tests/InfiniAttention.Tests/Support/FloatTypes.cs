@@ -3,21 +3,21 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>The layer's types that the CPU of this libtorch can multiply: half came with 2.1.</summary>
+/// <summary>The types of layers that this libtorch supports on a CPU (float16 since 2.1).</summary>
 internal static class FloatTypes
 {
     public static IReadOnlyList<ScalarType> Narrow { get; } = HasHalf() ? [ScalarType.BFloat16, ScalarType.Float16] : [ScalarType.BFloat16];
 
     public static IReadOnlyList<ScalarType> All { get; } = [ScalarType.Float64, ScalarType.Float32, .. Narrow];
 
-    /// <summary>The distance from 1 to the next number.</summary>
+    /// <summary>Machine epsilon: the distance from 1 to the next larger number.</summary>
     public static double Precision(ScalarType type) => type switch
     {
         ScalarType.Float64 => Math.Pow(2, -52),
         ScalarType.Float32 => Math.Pow(2, -23),
         ScalarType.Float16 => Math.Pow(2, -10),
         ScalarType.BFloat16 => Math.Pow(2, -7),
-        _ => throw new ArgumentOutOfRangeException(nameof(type), type, "not a type of layers"),
+        _ => throw new ArgumentOutOfRangeException(nameof(type), type, "not a type that a layer can have"),
     };
 
     private static bool HasHalf()

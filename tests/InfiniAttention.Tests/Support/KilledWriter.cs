@@ -2,12 +2,12 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>The program that <see cref="SegmentStreamerKillTests"/> starts and kills: it saves two streams to one path, in turns, for ever.</summary>
+/// <summary>The program that <see cref="SegmentStreamerKillTests"/> starts and kills: it alternately saves two streams to one path, forever.</summary>
 internal static class KilledWriter
 {
     public const string Command = "save-for-ever";
 
-    /// <summary>A state of about a megabyte, so that a kill meets a file that is half written.</summary>
+    /// <summary>A state of about a megabyte, so that some kills leave a half-written file.</summary>
     private static readonly LayerCase Large = new() { Batch = 1, Segment = 8, Length = 24, HeadDim = 256, ValueDim = 256, KeyValueHeads = 1 };
 
     public static LayerStack Model() => new(Large, depth: 2);

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>A layer, its weights and an input, all determined by these numbers.</summary>
+/// <summary>A layer, its weights and an input, all determined by these properties.</summary>
 internal sealed record LayerCase
 {
     public int Seed { get; init; }
@@ -31,7 +31,7 @@ internal sealed record LayerCase
 
     public EmptyMemory EmptyMemory { get; init; }
 
-    /// <summary>Segments of all rows that the library takes at once; 0 for its own choice.</summary>
+    /// <summary>Segments of each row in a block; 0 for the library's default.</summary>
     public int BlockSegments { get; init; }
 
     public RotaryPairing? Rotary { get; init; }
@@ -173,7 +173,7 @@ internal sealed record LayerCase
         return padding is null && starts is null && writes is null ? null : new TokenInfo { KeyPaddingMask = padding, DocumentStarts = starts, WriteWeights = writes };
     }
 
-    /// <summary>Single padded tokens, and now and then a run of them from the left as batches of prompts have.</summary>
+    /// <summary>Single padded tokens, and in some rows left padding, as in batches of prompts.</summary>
     private Tensor PaddingMask(Draw draw)
     {
         Tensor mask = draw.Flags(0.2, Batch, Length);

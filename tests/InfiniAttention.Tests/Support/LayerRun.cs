@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Everything a run of one layer gives: values, final state, and the gradient of every leaf.</summary>
+/// <summary>The results of running one layer: outputs, final state, and the gradient of every leaf.</summary>
 internal sealed record LayerRun(Tensor Output, Tensor Memory, Tensor Normalizer, IReadOnlyDictionary<string, Tensor> Gradients)
 {
     /// <summary>Runs the oracle over a case.</summary>
@@ -18,7 +18,7 @@ internal sealed record LayerRun(Tensor Output, Tensor Memory, Tensor Normalizer,
         return Finish(one.Seed, output, OracleAttention.Memory(rows), OracleAttention.Normalizer(rows), weights, x, info);
     }
 
-    /// <summary>Runs the library over a case, cut at the given positions into calls that hand the state on with its graph.</summary>
+    /// <summary>Runs the library over a case, cut at the given positions into calls that pass on the state with its graph.</summary>
     public static LayerRun OfLibrary(LayerCase one, params int[] cuts)
     {
         InfiniAttentionModule layer = one.Layer();
@@ -39,7 +39,7 @@ internal sealed record LayerRun(Tensor Output, Tensor Memory, Tensor Normalizer,
         return Finish(one.Seed, cat(outputs, 1), state.Memory, state.Normalizer, weights, x, info);
     }
 
-    /// <summary>Compares all there is to compare.</summary>
+    /// <summary>Compares outputs, final state and all gradients.</summary>
     public void CompareTo(LayerRun expected, double tolerance, Difference difference)
     {
         difference.Add(expected.Output, Output, tolerance, "output");
@@ -52,7 +52,7 @@ internal sealed record LayerRun(Tensor Output, Tensor Memory, Tensor Normalizer,
         }
     }
 
-    /// <summary>Random weights of a sum over values and state, so that every gradient passes through all of them.</summary>
+    /// <summary>A randomly weighted sum of the given values, so that gradients flow through all of them.</summary>
     public static Tensor Probe(int seed, params Tensor[] values)
     {
         var draw = new Draw(seed + 3);

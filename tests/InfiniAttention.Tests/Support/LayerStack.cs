@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Several layers on top of one another with a residual path: the smallest model with more than one state.</summary>
+/// <summary>Several layers with residual connections: the smallest model with more than one state.</summary>
 internal sealed class LayerStack : nn.Module<Tensor, Tensor>
 {
     private readonly ModuleList<InfiniAttentionModule> layers = [];

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Small helpers around layers and what is told of their tokens.</summary>
+/// <summary>Helpers for layers and token info.</summary>
 internal static class Layers
 {
     /// <summary>A float64 layer holding copies of the given weights.</summary>
@@ -13,7 +13,7 @@ internal static class Layers
         return layer;
     }
 
-    /// <summary>Norms of a memory's path with random numbers.</summary>
+    /// <summary>Norms of the memory's path with random parameters.</summary>
     public static NormScales Norm(Draw draw, int keyHeads, int group, int valueWidth, ScalarType type)
     {
         NormScales norm = new MemoryNorm((long)keyHeads * group, keyHeads, valueWidth, type, null).In(type);
@@ -23,7 +23,7 @@ internal static class Layers
         return norm;
     }
 
-    /// <summary>What is known of the tokens from start on.</summary>
+    /// <summary>The info of <paramref name="length"/> tokens from <paramref name="start"/> on.</summary>
     public static TokenInfo? Part(this TokenInfo? info, long start, long length) => info?.Map(tensor => tensor.narrow(1, start, length));
 
     public static TokenInfo? Rows(this TokenInfo? info, Tensor rows) => info?.Map(tensor => tensor.index_select(0, rows));

@@ -7,7 +7,7 @@ internal static class LiveTensors
 {
     public static long Count => DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount;
 
-    /// <summary>Tensors alive after the action that were not before.</summary>
+    /// <summary>How many more tensors are alive after the action than before.</summary>
     public static long LeftBy(Action action)
     {
         long before = Count;

@@ -5,7 +5,7 @@ using Xunit.Abstractions;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>What the C library says of its heap: all arenas together, so that it holds on any thread.</summary>
+/// <summary>Statistics of the C library's heap, summed over all arenas, so that they cover all threads.</summary>
 internal static partial class NativeHeap
 {
     public static bool IsGlibc { get; } = OperatingSystem.IsLinux() && NativeLibrary.TryLoad("libc.so.6", out _);
@@ -20,13 +20,13 @@ internal static partial class NativeHeap
         }
     }
 
-    /// <summary>Bytes that the heap holds and nobody uses.</summary>
+    /// <summary>Bytes that the heap holds but that are not in use.</summary>
     public static long FreeBytes => Free(Info());
 
-    /// <summary>Less than the smallest thing that TorchSharp leaves behind, 32 bytes, in the mean of all calls.</summary>
+    /// <summary>Bytes per call that count as nothing: half of the smallest object that TorchSharp leaves behind.</summary>
     public const double Nothing = 16;
 
-    /// <summary>Requires that a call leaves nothing behind until a collection.</summary>
+    /// <summary>Requires that a call leaves no native bytes that only a collection frees.</summary>
     public static void LeavesNothing(ITestOutputHelper output, string name, Action call, int times = 200)
     {
         double left = LeftBy(call, times);
@@ -34,9 +34,9 @@ internal static partial class NativeHeap
         Assert.True(left < Nothing, $"{name} leaves {left:f1} bytes a call until a collection");
     }
 
-    /// <summary>The median of several measurements of <see cref="LeftUntilCollection"/>: the test runner's own threads allocate too.</summary>
-    /// <param name="action">What is measured.</param>
-    /// <param name="times">How often in each measurement: so seldom that no collection comes in between.</param>
+    /// <summary>The median of several measurements of <see cref="LeftUntilCollection"/>, because the test runner's threads allocate too.</summary>
+    /// <param name="action">The action to measure.</param>
+    /// <param name="times">Runs per measurement, few enough that no collection happens in between.</param>
     public static double LeftBy(Action action, int times = 200)
     {
         const int Measurements = 15;
@@ -53,7 +53,7 @@ internal static partial class NativeHeap
         return left.Order().ElementAt(Measurements / 2);
     }
 
-    /// <summary>Native bytes that an action, done so many times, leaves behind until a garbage collection, for each time; null if a collection came in between.</summary>
+    /// <summary>Native bytes that each run of an action leaves behind until a garbage collection; null if a collection happened during the runs.</summary>
     public static double? LeftUntilCollection(Action action, int times)
     {
         for (int i = 0; i < 10; i++)

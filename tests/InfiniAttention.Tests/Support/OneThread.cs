@@ -22,7 +22,7 @@ internal static class OneThread
         }
 
         Environment.SetEnvironmentVariable(Variable, "1");
-        _ = SetNativeVariable(Variable, "1", 0); // on Linux .NET keeps its variables to itself
+        _ = SetNativeVariable(Variable, "1", 0); // on Linux .NET does not pass its variables on to native code
     }
 
     [DllImport("libc", EntryPoint = "setenv", CharSet = CharSet.Ansi, BestFitMapping = false, ThrowOnUnmappableChar = true)]

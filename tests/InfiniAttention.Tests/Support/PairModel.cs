@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>A model whose forward is not <c>Tensor -> Tensor</c>: it takes a scale as well and tells where its stream stood.</summary>
+/// <summary>A model whose forward is not <c>Tensor -> Tensor</c>: it also takes a scale, and also returns the stream's position.</summary>
 internal sealed class PairModel : nn.Module<Tensor, double, (Tensor Output, long Position)>
 {
     private readonly nn.Module<Tensor, Tensor> inner;

@@ -4,7 +4,7 @@ using System.Text.Json;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>Reads a safetensors file as its format says, with nothing of the library: names, shapes and numbers.</summary>
+/// <summary>Reads names, shapes and numbers of a safetensors file without using the library.</summary>
 internal sealed class SafeTensors
 {
     private readonly byte[] bytes;
@@ -56,7 +56,7 @@ internal sealed class SafeTensors
         };
     }
 
-    /// <summary>Requires the same tensors with the same shapes and numbers to rounding.</summary>
+    /// <summary>Requires the same tensors with the same shapes, and numbers that are equal to rounding.</summary>
     public void CompareTo(SafeTensors expected, double tolerance, Difference difference)
     {
         Assert.Equal(expected.Entries.Keys.Order(StringComparer.Ordinal), Entries.Keys.Order(StringComparer.Ordinal));

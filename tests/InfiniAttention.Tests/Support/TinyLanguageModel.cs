@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
 
-/// <summary>A whole small language model: embedding, pre-norm blocks of attention and MLP, head. Tokens (B,T) in, scores (B,T,W) out.</summary>
+/// <summary>A whole small language model: embedding, pre-norm blocks of attention and MLP, head. Tokens (B,T) in, logits (B,T,W) out.</summary>
 internal sealed class TinyLanguageModel : nn.Module<Tensor, Tensor>
 {
     public const int Words = 11;
