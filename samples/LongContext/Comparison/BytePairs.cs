@@ -123,7 +123,13 @@ public sealed partial class BytePairs
     }
 
     /// <summary>Letters, digits or signs with a space before them, or white space; a letter of the string is a byte.</summary>
-    private static IEnumerable<string> Words(byte[] text) => Word().Matches(Encoding.Latin1.GetString(text)).Select(match => match.Value);
+    private static IEnumerable<string> Words(byte[] text)
+    {
+        for (var match = Word().Match(Encoding.Latin1.GetString(text)); match.Success; match = match.NextMatch())
+        {
+            yield return match.Value;
+        }
+    }
 
     [GeneratedRegex(@" ?[A-Za-z\x80-\xff]+| ?[0-9]+| ?[^\sA-Za-z0-9\x80-\xff]+|\s+")]
     private static partial Regex Word();

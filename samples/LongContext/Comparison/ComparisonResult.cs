@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using LongContext.LanguageModel;
 using static TorchSharp.torch;
 
@@ -24,6 +25,7 @@ public sealed record ComparisonResult
     /// <summary>The mean loss of the same weights when everything is forgotten before each segment.</summary>
     public required double NatsCleared { get; init; }
 
+    [JsonIgnore]
     public double? BitsPerByte => BytesPerToken is { } bytes ? Scores.Nats / Math.Log(2) / bytes : null;
 
     private static string PathOf(string folder, string system, int seed) => Path.Combine(folder, $"{system}-{seed}.json");

@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using LongContext.LanguageModel;
 using static TorchSharp.torch;
 
@@ -29,9 +30,11 @@ public sealed record Scores(double Nats, IReadOnlyList<LossBin> ByPosition, IRea
 {
     private const int StepTokens = 1024;
 
+    [JsonIgnore]
     public double Perplexity => Math.Exp(Nats);
 
     /// <summary>Facts last told two segments ago and more.</summary>
+    [JsonIgnore]
     public RecallCell Older
     {
         get

@@ -1,0 +1,128 @@
+using LongContext.Comparison;
+using LongContext.LanguageModel;
+using static TorchSharp.torch;
+
+namespace LongContext.Tests;
+
+public sealed class LmTests : IDisposable
+{
+    private static readonly DecoderOptions Sizes = new() { Vocabulary = Chronicle.Vocabulary, Width = 16, Layers = 2, Heads = 2, HeadWidth = 8, SegmentLength = 128 };
+
+    private readonly TemporaryFolder folder = new();
+
+    public void Dispose() => folder.Dispose();
+
+    [Theory]
+    [InlineData("norm-delta")]
+    [InlineData("rmt")]
+    [InlineData("memorizing")]
+    public void A_resumed_training_ends_as_one_that_was_not_interrupted(string system)
+    {
+        using var scope = NewDisposeScope();
+        var experiment = new Experiment { Sizes = Sizes, Tokens = 8 * 2048 };
+        var corpus = experiment.Open(folder.Path);
+        var checkpoint = folder.File("checkpoint");
+
+        manual_seed(1);
+        using var whole = ComparedSystem.Named(system).Create(Sizes);
+        using (var trainer = SystemTrainer.OfSystem(whole, corpus, experiment, seed: 3, isLater: false))
+        {
+            trainer.Run(0, step =>
+            {
+                if (step == 4)
+                {
+                    JobCheckpoint.Save(checkpoint, whole, trainer.Optimizer, step, seconds: 12);
+                }
+            }, _ => { }, CancellationToken.None);
+        }
+
+        manual_seed(2);
+        using var resumed = ComparedSystem.Named(system).Create(Sizes);
+        using (var trainer = SystemTrainer.OfSystem(resumed, corpus, experiment, seed: 3, isLater: false))
+        {
+            var (step, seconds) = JobCheckpoint.Load(checkpoint, resumed, trainer.Optimizer);
+            Assert.Equal((4, 12.0), (step, seconds));
+            var steps = new List<int>();
+            trainer.Run(step, _ => { }, done => steps.Add(done.Step), CancellationToken.None);
+            Assert.Equal([5, 6, 7, 8], steps);
+        }
+
+        foreach (var (expected, actual) in whole.parameters().Zip(resumed.parameters()))
+        {
+            Assert.Equal(0, (expected - actual).abs().max().item<float>());
+        }
+    }
+
+    [Fact]
+    public void A_damaged_checkpoint_is_refused()
+    {
+        using var scope = NewDisposeScope();
+        var experiment = new Experiment { Sizes = Sizes, Tokens = 2048 };
+        using var model = ComparedSystem.Named("local").Create(Sizes);
+        using var trainer = SystemTrainer.OfSystem(model, experiment.Open(folder.Path), experiment, seed: 1, isLater: false);
+        File.WriteAllText(folder.File("checkpoint"), "nothing");
+        Assert.Contains("is not a checkpoint", Assert.Throws<InputException>(() => JobCheckpoint.Load(folder.File("checkpoint"), model, trainer.Optimizer)).Message);
+    }
+
+    [Fact]
+    public async Task Systems_are_compared_on_a_text_and_evaluated_again()
+    {
+        string[] small =
+        [
+            "--width", "16", "--heads", "2", "--head-width", "8", "--segment", "64", "--tokens", "6K", "--base-tokens", "4K", "--document", "2K", "--held-out-tokens", "3K",
+            "--vocabulary", "300", "--output", folder.File("out"),
+        ];
+        File.WriteAllText(folder.File("train.txt"), TextCorpusTests.Sentences(1, 2000));
+        File.WriteAllText(folder.File("test.txt"), TextCorpusTests.Sentences(2, 600));
+
+        var (code, output, error) = await CliTests.Run([
+            "lm", "compare", "--text", folder.File("train.txt"), "--held-out", folder.File("test.txt"), "--systems", "xl", "norm-delta-two", "--log", folder.File("log"), .. small,
+        ]);
+        Assert.True(code == 0, error + output);
+        Assert.Contains("bits per", output);
+        var rows = await File.ReadAllLinesAsync(folder.File("out/lm.csv"));
+        Assert.StartsWith("system,seed,tokens,numbers_held,perplexity,bits_per_byte,", rows[0], StringComparison.Ordinal);
+        Assert.Equal(["xl", "norm-delta-two"], rows.Skip(1).Select(row => row.Split(',')[0]));
+        Assert.Contains("xl,1,position,1024,1024,", await File.ReadAllTextAsync(folder.File("out/lm-loss.csv")));
+        Assert.Contains("Transformer-XL", await File.ReadAllTextAsync(folder.File("out/lm-position.svg")));
+        Assert.True(Directory.EnumerateFiles(folder.File("log"), "*", SearchOption.AllDirectories).Count(file => new FileInfo(file).Length > 0) >= 2);
+
+        // The same experiment goes on with another system; what was trained is not trained again.
+        var written = File.GetLastWriteTimeUtc(folder.File("out/xl-1.weights"));
+        (code, output, error) = await CliTests.Run(["lm", "train", "--system", "rmt", "--resume", "--output", folder.File("out")]);
+        Assert.True(code == 0, error + output);
+        Assert.True(File.Exists(folder.File("out/rmt-1.weights")));
+        Assert.Equal(written, File.GetLastWriteTimeUtc(folder.File("out/xl-1.weights")));
+
+        // The evaluation of the held-out text gives the perplexities of the comparison.
+        (code, output, error) = await CliTests.Run(["lm", "eval", "--systems", "xl", "--output", folder.File("out")]);
+        Assert.True(code == 0, error);
+        var perplexity = double.Parse(rows[1].Split(',')[4], System.Globalization.CultureInfo.InvariantCulture);
+        Assert.Contains(perplexity.ToString("0.000", System.Globalization.CultureInfo.InvariantCulture), output);
+
+        // And of another text another one.
+        (code, output, error) = await CliTests.Run(["lm", "eval", "--systems", "xl", "--held-out", folder.File("train.txt"), "--held-out-tokens", "2K", "--output", folder.File("out")]);
+        Assert.True(code == 0, error);
+        Assert.DoesNotContain(perplexity.ToString("0.000", System.Globalization.CultureInfo.InvariantCulture), output);
+    }
+
+    [Theory]
+    [InlineData("--text needs --held-out", "lm", "compare", "--text", "a.txt")]
+    [InlineData("--held-out needs --text", "lm", "compare", "--held-out", "a.txt")]
+    [InlineData("There is no file", "lm", "compare", "--text", "no.txt", "--held-out", "no.txt")]
+    [InlineData("--segment is 100; it must be at least 8 and divide 1024.", "lm", "compare", "--segment", "100")]
+    [InlineData("--document is 1000; it must be a multiple of 1024", "lm", "compare", "--document", "1000")]
+    [InlineData("--head-width is 7; it must be even", "lm", "train", "--system", "xl", "--head-width", "7")]
+    [InlineData("--layers is 0; it must be at least 1.", "lm", "train", "--system", "xl", "--layers", "0")]
+    [InlineData("--people is 50; it must be from 2 to 32.", "lm", "train", "--system", "xl", "--people", "50")]
+    [InlineData("There is no system 'gpt'", "lm", "train", "--system", "gpt")]
+    [InlineData("There is no experiment in", "lm", "train", "--system", "xl", "--resume")]
+    [InlineData("There is no experiment in", "lm", "eval")]
+    public async Task Bad_input_ends_with_one_sentence(string message, params string[] arguments)
+    {
+        var (code, _, error) = await CliTests.Run([.. arguments, "--output", folder.File("out")]);
+        Assert.Equal(1, code);
+        Assert.Contains(message, error);
+        Assert.False(Directory.Exists(folder.File("out")));
+    }
+}
