@@ -25,7 +25,7 @@ public sealed class LmTests : IDisposable
 
         manual_seed(1);
         using var whole = ComparedSystem.Named(system).Create(Sizes);
-        using (var trainer = SystemTrainer.OfSystem(whole, corpus, experiment, seed: 3, isLater: false))
+        using (var trainer = SystemTraining.OfSystem(whole, corpus, experiment, seed: 3, isLater: false))
         {
             trainer.Run(0, step =>
             {
@@ -38,7 +38,7 @@ public sealed class LmTests : IDisposable
 
         manual_seed(2);
         using var resumed = ComparedSystem.Named(system).Create(Sizes);
-        using (var trainer = SystemTrainer.OfSystem(resumed, corpus, experiment, seed: 3, isLater: false))
+        using (var trainer = SystemTraining.OfSystem(resumed, corpus, experiment, seed: 3, isLater: false))
         {
             var (step, seconds) = JobCheckpoint.Load(checkpoint, resumed, trainer.Optimizer);
             Assert.Equal((4, 12.0), (step, seconds));
@@ -59,10 +59,59 @@ public sealed class LmTests : IDisposable
         using var scope = NewDisposeScope();
         var experiment = new Experiment { Sizes = Sizes, Tokens = 2048 };
         using var model = ComparedSystem.Named("local").Create(Sizes);
-        using var trainer = SystemTrainer.OfSystem(model, experiment.Open(folder.Path), experiment, seed: 1, isLater: false);
+        using var trainer = SystemTraining.OfSystem(model, experiment.Open(folder.Path), experiment, seed: 1, isLater: false);
         File.WriteAllText(folder.File("checkpoint"), "nothing");
         Assert.Contains("is not a checkpoint", Assert.Throws<InputException>(() => JobCheckpoint.Load(folder.File("checkpoint"), model, trainer.Optimizer)).Message);
     }
+
+    /// <summary>In one step the gradient is that of the ordinary graph of each sequence, read from an empty memory.</summary>
+    [Theory]
+    [InlineData(1024)]
+    [InlineData(16 * 1024)]
+    public void A_step_over_sequences_has_the_gradient_of_their_mean_loss(int length)
+    {
+        using var scope = NewDisposeScope();
+        var experiment = new Experiment { Sizes = Sizes with { Layers = 1, Width = 8, Heads = 1 }, Tokens = SequenceTraining.StepTokens };
+        var corpus = experiment.Open(folder.Path);
+        manual_seed(4);
+        using var model = ComparedSystem.Named("norm-delta").Create(experiment.Sizes);
+        using var training = new SequenceTraining(model, corpus, experiment, seed: 5, length);
+
+        DocumentBatch document = new([corpus.Training(5, 0, SequenceTraining.StepTokens + 1)]);
+        var (expected, losses) = (0.0, new List<Tensor>());
+        for (var start = 0; start < SequenceTraining.StepTokens; start += length)
+        {
+            using var part = NewDisposeScope();
+            model.Forget();
+            DocumentBatch sequence = new([new Document(document[0].Tokens.Slice(start, length + 1))]);
+            var loss = nn.functional.cross_entropy(model.call(sequence.Inputs(0, length)).flatten(0, 1), sequence.Targets(0, length).flatten(), reduction: nn.Reduction.Sum);
+            expected += loss.item<float>() / SequenceTraining.StepTokens;
+            loss.div(SequenceTraining.StepTokens).backward();
+        }
+
+        model.Forget();
+        var gradients = model.named_parameters().ToDictionary(entry => entry.name, entry => entry.parameter.grad!.clone());
+        var norm = Math.Sqrt(gradients.Values.Sum(gradient => gradient.square().sum().item<float>()));
+        var before = model.named_parameters().ToDictionary(entry => entry.name, entry => entry.parameter.detach().clone());
+        TrainingStep done = default;
+        training.Run(0, _ => { }, step => done = step, CancellationToken.None);
+
+        Assert.Equal(1, done.Steps);
+        Assert.Equal(expected, done.Loss, 1e-4);
+        foreach (var (name, parameter) in model.named_parameters())
+        {
+            var clipped = gradients[name] / Math.Max(1, norm); // as clip_grad_norm_ left it
+            Assert.True((parameter.grad! - clipped).abs().max().item<float>() < 1e-4 * Math.Max(1, clipped.abs().max().item<float>()), name);
+            Assert.NotEqual(0, (parameter - before[name]).abs().max().item<float>());
+        }
+    }
+
+    [Theory]
+    [InlineData("xl@4K", "is not trained on longer sequences")]
+    [InlineData("norm@3K", "A sequence of 3072 tokens")]
+    [InlineData("norm@128K", "A sequence of 131072 tokens")]
+    public void A_length_that_cannot_be_trained_on_is_refused(string name, string message) =>
+        Assert.Contains(message, Assert.Throws<InputException>(() => ComparedSystem.Named(name)).Message);
 
     [Fact]
     public async Task Systems_are_compared_on_a_text_and_evaluated_again()

@@ -99,7 +99,7 @@ public sealed class RecallTests : IDisposable
         using var model = ComparedSystem.Named(name).Create(Sizes);
         var losses = new List<double>();
         var experiment = new Experiment { Sizes = Sizes, Tokens = 40 * 2048 };
-        using var trainer = SystemTrainer.OfSystem(model, experiment.Open(folder.Path), experiment, seed: 1, isLater: false);
+        using var trainer = SystemTraining.OfSystem(model, experiment.Open(folder.Path), experiment, seed: 1, isLater: false);
         trainer.Run(0, _ => { }, step => losses.Add(step.Loss), CancellationToken.None);
         Assert.Equal(40, losses.Count);
         Assert.True(losses.TakeLast(3).Average() < losses[0] - 0.5, string.Join(", ", losses));

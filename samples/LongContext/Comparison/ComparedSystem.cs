@@ -15,6 +15,9 @@ public sealed record ComparedSystem(string Name, string Title, Func<DecoderOptio
     /// <summary>The system whose trained weights this one starts from, to train on a third as many tokens more; null for the shared base.</summary>
     public string? After { get; init; }
 
+    /// <summary>The length of the sequences through which gradients flow, for a system of <see cref="AtLength"/>; null for the others.</summary>
+    public int? SequenceTokens { get; init; }
+
     /// <summary>The base of all systems, trained on single segments.</summary>
     public static readonly ComparedSystem Base = new("base", "the shared base", (options, _) => new LocalContext(options));
 
@@ -25,20 +28,49 @@ public sealed record ComparedSystem(string Name, string Title, Func<DecoderOptio
         new("memorizing", "Memorizing Transformers", (options, layer) => layer == MemorizingContext.LayerOf(options.Layers) ? new MemorizingContext(options) : new TransformerXLContext(options)),
         new("rmt", "Recurrent Memory Transformer", (options, _) => new RecurrentMemoryContext(options, RecurrentMemory.DefaultTokens)) { MemoryTokens = RecurrentMemory.DefaultTokens },
         new("full", "full attention", (options, _) => new FullContext(options)),
-        new("paper", "the paper's memory", Infini(o => o)),
-        new("paper-delta", "the paper's memory, delta rule", Infini(o => o with { Update = MemoryUpdate.Delta })),
-        new("norm", "MemoryNorm", Infini(o => o with { MemoryNorm = true })),
-        new("norm-delta", "MemoryNorm, delta rule", Infini(o => o with { MemoryNorm = true, Update = MemoryUpdate.Delta })),
-        new("norm-delta-two", "the same, then 2 segments in view", Infini(o => o with { MemoryNorm = true, Update = MemoryUpdate.Delta, LocalSegments = 2 })) { After = "norm-delta" },
-        new("own", "MemoryNorm, own projections", Infini(o => o with { MemoryNorm = true, OwnMemoryProjections = true })),
-        new("own-delta", "MemoryNorm, own projections, delta", Infini(o => o with { MemoryNorm = true, OwnMemoryProjections = true, Update = MemoryUpdate.Delta })),
-        new("own-two", "own projections, then 2 segments in view", Infini(o => o with { MemoryNorm = true, OwnMemoryProjections = true, LocalSegments = 2 })) { After = "own" },
+        Infini("paper", "the paper's memory", o => o),
+        Infini("paper-delta", "the paper's memory, delta rule", o => o with { Update = MemoryUpdate.Delta }),
+        Infini("norm", "MemoryNorm", o => o with { MemoryNorm = true }),
+        Infini("norm-delta", "MemoryNorm, delta rule", o => o with { MemoryNorm = true, Update = MemoryUpdate.Delta }),
+        Infini("norm-delta-two", "the same, then 2 segments in view", o => o with { MemoryNorm = true, Update = MemoryUpdate.Delta, LocalSegments = 2 }) with { After = "norm-delta" },
+        Infini("own", "MemoryNorm, own projections", o => o with { MemoryNorm = true, OwnMemoryProjections = true }),
+        Infini("own-delta", "MemoryNorm, own projections, delta", o => o with { MemoryNorm = true, OwnMemoryProjections = true, Update = MemoryUpdate.Delta }),
+        Infini("own-two", "own projections, then 2 segments in view", o => o with { MemoryNorm = true, OwnMemoryProjections = true, LocalSegments = 2 }) with { After = "own" },
     ];
 
-    public static ComparedSystem Named(string name) => name == Base.Name ? Base : All.FirstOrDefault(system => system.Name == name)
-        ?? throw new InputException($"There is no system '{name}'; there are {string.Join(", ", All.Select(system => system.Name))}.");
+    /// <summary>The system of a name; of "norm@4K" the system "norm", continued on sequences of 4K tokens.</summary>
+    public static ComparedSystem Named(string name)
+    {
+        if (name.Split('@') is [var before, var length])
+        {
+            return Named(before).AtLength(TokenCount.Parse(length));
+        }
+
+        return name == Base.Name ? Base : All.FirstOrDefault(system => system.Name == name)
+            ?? throw new InputException($"There is no system '{name}'; there are {string.Join(", ", All.Select(system => system.Name))}.");
+    }
+
+    /// <summary>This system, continued from its trained weights with gradients through whole sequences.</summary>
+    public ComparedSystem AtLength(long tokens)
+    {
+        if (!IsInfini)
+        {
+            throw new InputException($"The system '{Name}' is not trained on longer sequences: its gradients do not reach earlier windows. Choose one with Infini-attention.");
+        }
+
+        return tokens is >= 1024 and <= SequenceTraining.StepTokens && SequenceTraining.StepTokens % tokens == 0
+            ? this with { Name = $"{Name}@{TokenCount.Format(tokens)}", Title = $"{Title}, {TokenCount.Format(tokens)} a sequence", After = Name, SequenceTokens = (int)tokens }
+            : throw new InputException($"A sequence of {tokens} tokens cannot be trained on: lengths are 1K, 2K, 4K and so on to {TokenCount.Format(SequenceTraining.StepTokens)}.");
+    }
+
+    /// <summary>Whether all attention layers are Infini-attention.</summary>
+    private bool IsInfini { get; init; }
+
+    /// <summary>The system's place in tables: that of <see cref="All"/>, longer sequences later.</summary>
+    public static (int, int) Place(ComparedSystem system) => (All.Select(entry => entry.Name).ToList().IndexOf(system.Name.Split('@')[0]), system.SequenceTokens ?? 0);
 
     public Decoder Create(DecoderOptions options) => new(options, layer => Attention(options, layer), MemoryTokens);
 
-    private static Func<DecoderOptions, int, ContextAttention> Infini(Func<InfiniAttentionOptions, InfiniAttentionOptions> change) => (options, _) => new InfiniContext(options, change);
+    private static ComparedSystem Infini(string name, string title, Func<InfiniAttentionOptions, InfiniAttentionOptions> change) =>
+        new(name, title, (options, _) => new InfiniContext(options, change)) { IsInfini = true };
 }

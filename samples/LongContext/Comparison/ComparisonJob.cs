@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Text;
 using LongContext.LanguageModel;
 using static TorchSharp.torch;
 
@@ -30,7 +29,11 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
     private string Checkpoint => Path.Combine(Folder, $"{System}-{Seed}.checkpoint");
 
     /// <summary>How many tokens it reads.</summary>
-    public long TokensOf(Experiment experiment) => Before is null ? experiment.BaseTokens : ComparedSystem.Named(System).After is null ? experiment.Tokens : experiment.Tokens / 3;
+    public long TokensOf(Experiment experiment)
+    {
+        var system = ComparedSystem.Named(System);
+        return Before is null ? experiment.BaseTokens : system.After is null || system.SequenceTokens is not null ? experiment.Tokens : experiment.Tokens / 3;
+    }
 
     /// <summary>Trains, or goes on with a training that was interrupted, and writes weights and result.</summary>
     /// <param name="done">Called after each step.</param>
@@ -50,7 +53,7 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
             model.Take(trained);
         }
 
-        using var trainer = Before is null ? SystemTrainer.OfBase(model, corpus, experiment, Seed) : SystemTrainer.OfSystem(model, corpus, experiment, Seed, system.After is not null);
+        using var trainer = Trainer(model, corpus, experiment, system);
         var board = log is null ? null : new TrainingLog(Path.Combine(log, $"{System}-{Seed}"));
         var (first, secondsBefore) = File.Exists(Checkpoint) ? JobCheckpoint.Load(Checkpoint, model, trainer.Optimizer) : (0, 0);
         var clock = Stopwatch.StartNew();
@@ -68,7 +71,7 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
         var seconds = secondsBefore + clock.Elapsed.TotalSeconds;
         AtomicFile.Write(Weights, file =>
         {
-            using var writer = new BinaryWriter(file, Encoding.UTF8, leaveOpen: true);
+            using var writer = new BinaryWriter(file, global::System.Text.Encoding.UTF8, leaveOpen: true);
             model.save(writer);
         });
         ComparisonResult.Of(this, model, experiment, corpus, seconds).Save(Folder);
@@ -83,4 +86,11 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
             }
         }
     }
+
+    private Training Trainer(Decoder model, Corpus corpus, Experiment experiment, ComparedSystem system) => (Before, system.SequenceTokens) switch
+    {
+        (null, _) => SystemTraining.OfBase(model, corpus, experiment, Seed),
+        (_, { } length) => new SequenceTraining(model, corpus, experiment, Seed, length),
+        _ => SystemTraining.OfSystem(model, corpus, experiment, Seed, system.After is not null),
+    };
 }

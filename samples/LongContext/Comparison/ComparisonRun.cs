@@ -99,7 +99,10 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
     /// <summary>All jobs that the systems need, each after the job whose weights it starts from.</summary>
     private List<ComparisonJob> Plan()
     {
-        var needed = systems.Concat(systems.Where(system => system.After is not null).Select(system => ComparedSystem.Named(system.After!))).Distinct().OrderBy(system => system.After is null ? 0 : 1);
+        var needed = systems.SelectMany(WithThoseBefore).DistinctBy(system => system.Name).OrderBy(system => WithThoseBefore(system).Count());
         return [ComparisonJob.Base(folder), .. from system in needed from seed in seeds select new ComparisonJob(folder, system.Name, seed)];
+
+        static IEnumerable<ComparedSystem> WithThoseBefore(ComparedSystem system) =>
+            system.After is { } before ? WithThoseBefore(ComparedSystem.Named(before)).Append(system) : [system];
     }
 }

@@ -11,7 +11,7 @@ public static class LmCommand
 
     public static Command Create() => new("lm", "Language models: local attention, Transformer-XL, Memorizing Transformers, RMT, full attention and Infini-attention, from one shared base.")
     {
-        Compare(), Train(), Eval(),
+        Compare(), Train(), Lengths(), Eval(),
     };
 
     private static Command Compare()
@@ -39,6 +39,24 @@ public static class LmCommand
         options.AddTo(command);
         command.SetAction((arguments, cancellation) =>
             Run(options.Run(arguments, [ComparedSystem.Named(arguments.GetValue(system)!)], [arguments.GetValue(seed)], workers: 1), options.Folder(arguments), cancellation));
+        return command;
+    }
+
+    private static Command Lengths()
+    {
+        var system = new Option<string>("--system") { Description = "The system that is continued, one with Infini-attention.", DefaultValueFactory = _ => "norm-delta" };
+        var lengths = new Option<string>("--lengths") { Description = "The lengths of the sequences.", DefaultValueFactory = _ => "1K,4K,16K,64K" };
+        var seeds = new Option<int[]>("--seeds") { Description = "The seeds.", DefaultValueFactory = _ => [1], AllowMultipleArgumentsPerToken = true };
+        var workers = new Option<int>("--workers") { Description = "Trainings in parallel, each on one core.", DefaultValueFactory = _ => Environment.ProcessorCount };
+        var options = new LmOptions();
+        var command = new Command("lengths", "Continues a trained system with gradients through sequences of several lengths, on the same tokens in the same order.") { system, lengths, seeds, workers };
+        options.AddTo(command);
+        command.SetAction((arguments, cancellation) =>
+        {
+            var before = ComparedSystem.Named(arguments.GetValue(system)!);
+            ComparedSystem[] systems = [before, .. arguments.GetValue(lengths)!.Split(',').Select(length => before.AtLength(TokenCount.Parse(length)))];
+            return Run(options.Run(arguments, systems, arguments.GetValue(seeds)!, arguments.GetValue(workers)), options.Folder(arguments), cancellation);
+        });
         return command;
     }
 

@@ -34,7 +34,7 @@ public sealed class LmReport(IReadOnlyList<ComparisonResult> results)
     private readonly bool isText = results.Any(result => result.BytesPerToken is not null);
 
     private IEnumerable<(ComparedSystem System, ComparisonResult[] Results)> Systems =>
-        ComparedSystem.All.Select(system => (system, results.Where(result => result.System == system.Name).ToArray())).Where(entry => entry.Item2.Length > 0);
+        results.GroupBy(result => result.System).Select(of => (System: ComparedSystem.Named(of.Key), of.ToArray())).OrderBy(entry => ComparedSystem.Place(entry.System));
 
     public Table ToTable()
     {

@@ -1,0 +1,86 @@
+using LongContext.LanguageModel;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace LongContext.Comparison;
+
+/// <summary>The mean loss of a step's tokens, and of those that recall what an earlier segment told; NaN if there are none.</summary>
+public readonly record struct TrainingStep(int Step, int Steps, double Loss, double RecallLoss);
+
+/// <summary>How the learning rate changes: it rises over the warm-up, and at the end it may fall.</summary>
+public readonly record struct Schedule(int Steps, double Rate, bool IsCooledDown, int WarmUp = 50)
+{
+    private const double CoolDown = 0.3, Least = 0.05;
+
+    /// <summary>The rate of a step, as a part of the highest.</summary>
+    public double Of(int step) => (IsCooledDown ? Math.Clamp((Steps - step) / (CoolDown * Steps), Least, 1) : 1) * Math.Min(1, (step + 1.0) / WarmUp);
+}
+
+/// <summary>A training of a <see cref="Decoder"/> with AdamW; what a step reads is up to the derived class.</summary>
+public abstract class Training : IDisposable
+{
+    private const double GateRate = 1e-2, LargestGradient = 1;
+
+    private readonly Schedule schedule;
+    private readonly AdamW optimizer;
+
+    protected Training(Decoder model, Schedule schedule)
+    {
+        (Model, this.schedule) = (model, schedule);
+        var parameters = model.named_parameters().ToLookup(entry => entry.name.EndsWith("gate", StringComparison.Ordinal), entry => entry.parameter);
+        List<AdamW.ParamGroup> groups = [new(parameters[false], new AdamW.Options { LearningRate = schedule.Rate, InitialLearningRate = schedule.Rate, weight_decay = 0 })];
+        if (parameters[true].Any())
+        {
+            groups.Add(new(parameters[true], new AdamW.Options { LearningRate = GateRate, InitialLearningRate = GateRate, weight_decay = 0 }));
+        }
+
+        optimizer = optim.AdamW(groups, beta2: 0.98);
+    }
+
+    public OptimizerHelper Optimizer => optimizer;
+
+    protected Decoder Model { get; }
+
+    /// <summary>Trains to the end, or until cancelled.</summary>
+    /// <param name="first">The first step, at which documents begin.</param>
+    /// <param name="begins">Called before each step at which documents begin.</param>
+    /// <param name="done">Called after each step.</param>
+    /// <param name="cancellation">Ends the training between two steps.</param>
+    public void Run(int first, Action<int> begins, Action<TrainingStep> done, CancellationToken cancellation)
+    {
+        for (var step = first; step < schedule.Steps && !cancellation.IsCancellationRequested; step++)
+        {
+            using var scope = NewDisposeScope();
+            if (BeginsDocuments(step))
+            {
+                begins(step);
+            }
+
+            optimizer.zero_grad();
+            var (loss, recallLoss) = Backpropagate(step);
+            nn.utils.clip_grad_norm_(Model.parameters(), LargestGradient);
+            foreach (var group in optimizer.ParamGroups)
+            {
+                group.LearningRate = group.InitialLearningRate * schedule.Of(step);
+            }
+
+            optimizer.step();
+            done(new(step + 1, schedule.Steps, loss, recallLoss));
+        }
+
+        Model.Forget();
+    }
+
+    public void Dispose()
+    {
+        optimizer.Dispose();
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Whether nothing is carried into the step from the one before.</summary>
+    protected abstract bool BeginsDocuments(int step);
+
+    /// <summary>Adds the gradient of the mean loss of the step's tokens to the parameters' gradients.</summary>
+    /// <returns>That loss, and the mean loss of the tokens that recall what an earlier segment told.</returns>
+    protected abstract (double Loss, double RecallLoss) Backpropagate(int step);
+}
