@@ -10,16 +10,18 @@ internal sealed class LayerWeights
     public LayerWeights(InfiniAttentionModule layer)
     {
         var options = layer.Options;
-        if (options.NumKeyValueHeads is { } groups && groups != options.NumHeads || options.ValueHeadDim is { } width && width != options.HeadDim
-            || options.Rotary is not null || options.Bias || options.Update != MemoryUpdate.Linear || options.EmptyMemory != EmptyMemory.LocalOnly)
+        var width = options.HeadDim ?? options.EmbedDim / options.NumHeads;
+        if ((options.NumKeyValueHeads ?? options.NumHeads) != options.NumHeads || (options.ValueHeadDim ?? width) != width
+            || options.Rotary is not null || options.Bias || options.Update != MemoryUpdate.Linear || options.EmptyMemory != EmptyMemory.LocalOnly
+            || options.MemoryNorm || options.OwnMemoryProjections || options.LocalSegments != 1)
         {
-            throw new ArgumentException("The baselines compute the plain layer: a key head for each query head, no positions, no bias, the linear rule.", nameof(layer));
+            throw new ArgumentException("The baselines compute the plain layer: a key head for each query head, no positions, no bias, the linear rule, none of the options beyond the paper.", nameof(layer));
         }
 
         var parameters = layer.named_parameters().ToDictionary(entry => entry.name, entry => entry.parameter);
         (Query, Key, Value) = (parameters["q_proj.weight"], parameters["k_proj.weight"], parameters["v_proj.weight"]);
         (Output, Gate) = (parameters["o_proj.weight"], layer.Gate);
-        (Heads, HeadWidth, SegmentLength) = (options.NumHeads, options.HeadDim ?? options.EmbedDim / options.NumHeads, options.SegmentLength);
+        (Heads, HeadWidth, SegmentLength) = (options.NumHeads, width, options.SegmentLength);
     }
 
     public Parameter Query { get; }

@@ -103,11 +103,11 @@ internal static class JobProcess
         var layer = new InfiniAttentionModule(LayerShape.Short.Options with { MemoryNorm = workload == Workload.StreamWithNorm }, device);
         layer.eval();
         var x = randn([1, IsStream(workload) ? WarmUpTokens : longest, LayerShape.Short.Width], device: device);
-        var attention = new CausalAttention(new(layer));
+        var attention = IsStream(workload) ? null : new CausalAttention(new(layer));
         return tokens =>
         {
             using var noGrad = no_grad();
-            if (IsStream(workload))
+            if (attention is null)
             {
                 StreamTargets.Read(layer, x, tokens);
             }

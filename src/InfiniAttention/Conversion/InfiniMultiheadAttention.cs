@@ -44,22 +44,20 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         long? kdim = null, long? vdim = null, MemoryUpdate update = MemoryUpdate.Linear, double gateInit = 0.0, bool causalWithoutMask = false,
         Device? device = null, ScalarType? dtype = null)
         : this(
-            new InfiniAttentionOptions
-            {
-                EmbedDim = embedded_dim,
-                NumHeads = num_heads,
-                SegmentLength = segment_length,
-                Dropout = dropout,
-                Bias = bias,
-                Update = update,
-                GateInit = gateInit,
-            },
+            Checked(
+                new InfiniAttentionOptions
+                {
+                    EmbedDim = embedded_dim,
+                    NumHeads = num_heads,
+                    SegmentLength = segment_length,
+                    Dropout = dropout,
+                    Bias = bias,
+                    Update = update,
+                    GateInit = gateInit,
+                },
+                add_bias_kv, add_zero_attn, kdim, vdim),
             causalWithoutMask, device, dtype)
     {
-        Require(!add_bias_kv, "add_bias_kv is true; it must be false, because the added key is not a token.", nameof(add_bias_kv));
-        Require(!add_zero_attn, "add_zero_attn is true; it must be false, because the added key is not a token.", nameof(add_zero_attn));
-        Require(kdim is null || kdim == embedded_dim, $"kdim is {kdim}; it must be embedded_dim ({embedded_dim}), because the layer attends to itself.", nameof(kdim));
-        Require(vdim is null || vdim == embedded_dim, $"vdim is {vdim}; it must be embedded_dim ({embedded_dim}), because the layer attends to itself.", nameof(vdim));
     }
 
     /// <summary>Creates the layer from options.</summary>
@@ -89,6 +87,17 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         }
 
         RegisterComponents();
+    }
+
+    /// <summary>The options, once the arguments that only <c>nn.MultiheadAttention</c> has are known to be supported: before any parameter is created.</summary>
+    private static InfiniAttentionOptions Checked(InfiniAttentionOptions options, bool add_bias_kv, bool add_zero_attn, long? kdim, long? vdim)
+    {
+        var width = options.EmbedDim;
+        Require(!add_bias_kv, "add_bias_kv is true; it must be false, because the added key is not a token.", nameof(add_bias_kv));
+        Require(!add_zero_attn, "add_zero_attn is true; it must be false, because the added key is not a token.", nameof(add_zero_attn));
+        Require(kdim is null || kdim == width, $"kdim is {kdim}; it must be embedded_dim ({width}), because the layer attends to itself.", nameof(kdim));
+        Require(vdim is null || vdim == width, $"vdim is {vdim}; it must be embedded_dim ({width}), because the layer attends to itself.", nameof(vdim));
+        return options;
     }
 
     /// <summary>Shape and rules of the layer.</summary>

@@ -58,13 +58,13 @@ internal static class StreamReports
         var keys = FeatureMap.Apply(norm?.Keys(k) ?? k).squeeze(4).transpose(2, 3); // (B, S, G, N, K)
         var values = tokens.Values.to(memory.dtype).transpose(2, 3);                // (B, S, G, N, V)
         var denominator = keys.matmul(normalizer.unsqueeze(-1));                    // (B, S, G, N, 1)
-        var retrieved = keys.matmul(memory) / denominator.masked_fill(denominator == Scalars.Zero, Scalars.One);
+        var retrieved = keys.matmul(memory).div(denominator.masked_fill(denominator.eq(Scalars.Zero), Scalars.One));
         var written = tokens.Marks.Writes(memory.dtype) is { } writes
-            ? (writes > Scalars.Zero).to(memory.dtype).unsqueeze(2).unsqueeze(-1)   // (B, S, 1, N, 1)
+            ? writes.gt(Scalars.Zero).to(memory.dtype).unsqueeze(2).unsqueeze(-1)   // (B, S, 1, N, 1)
             : ones_like(denominator);
-        return (Squares(retrieved - values) / Squares(values)).sqrt();
+        return Squares(retrieved.sub(values)).div(Squares(values)).sqrt();
 
-        Tensor Squares(Tensor x) => (x.square() * written).sum([0, 3, 4]);
+        Tensor Squares(Tensor x) => x.mul(x).mul(written).sum([0, 3, 4]);
     }
 
     private static double[] Numbers(Tensor vector) => HostVector.Elements<double>(vector.detach().to(ScalarType.Float64).cpu().contiguous()).ToArray();

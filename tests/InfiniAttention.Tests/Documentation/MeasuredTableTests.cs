@@ -18,6 +18,9 @@ public partial class MeasuredTableTests
     [Fact]
     public void The_pages_show_only_what_was_measured() => Assert.All(Repository.Pages.Except(["README.md"]), Check);
 
+    [Fact]
+    public void There_are_tables_to_check() => Assert.True(Repository.Pages.Sum(page => Mark().Count(Repository.Read(page))) >= 2, "the marks of the tables are gone");
+
     private static void Check(string page)
     {
         var actual = Repository.Read(page);

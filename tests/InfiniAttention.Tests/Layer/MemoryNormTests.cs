@@ -170,7 +170,7 @@ public class MemoryNormTests(ITestOutputHelper output)
                 double Error(int start) => ((expected - actual).narrow(1, start, 1024).abs().max() / expected.narrow(1, start, 1024).abs().max()).item<double>();
                 double early = Error(1024), late = Error(one.Length - 1024);
                 output.WriteLine($"{type}, {update}: {early:0.0E+0} after 1K tokens, {late:0.0E+0} after 32K");
-                Assert.InRange(late, 0, 40 * FloatTypes.Precision(type));
+                Assert.InRange(late, 0, Math.Min(40 * FloatTypes.Precision(type), 4 * early));
             }
         }
     }

@@ -82,7 +82,7 @@ public class NativeMemoryTests(ITestOutputHelper output)
             "forward grouped" => one with { HeadsPerGroup = 2 },
             "forward a part of a segment" => one with { Length = 5 },
             "forward padded" => one with { Padding = true },
-            "forward packed" => one with { Documents = true, WriteWeights = true },
+            "forward packed" => one with { WriteWeights = true },
             _ => one,
         };
         one = one with

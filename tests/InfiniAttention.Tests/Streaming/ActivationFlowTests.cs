@@ -54,7 +54,8 @@ public class ActivationFlowTests
         Assert.Contains("another thread", Assert.IsType<InvalidOperationException>(error.InnerException).Message, StringComparison.Ordinal);
         Assert.Equal(7, first.Position);
         Difference.Close(fresh, layer.call(x), 0, "the next request on the first thread");
-        Difference.Close(first.Fork().Forward(x), first.Forward(x), 0, "the stream can be continued");
+        using var whole = new SegmentStreamer(layer);
+        Difference.Close(whole.Forward(cat([x, x], 1)).narrow(1, 7, 7), first.Forward(x), 1e-6, "the stream can be continued");
     });
 
     [Fact]

@@ -114,7 +114,7 @@ public sealed class SegmentStreamerFileTests(ITestOutputHelper output) : IDispos
 
         Assert.Equal(bytes, Save(streamer));
         streamer.Load(new MemoryStream(bytes));
-        output.WriteLine($"{tried} changed files tried, {tried} refused");
+        output.WriteLine($"{tried} changed files, all refused");
     }
 
     [Fact]

@@ -35,6 +35,7 @@ public class SegmentStreamerKillTests(ITestOutputHelper output)
             Directory.Delete(folder, recursive: true);
         }
 
+        Assert.True(halfWritten > 0, "no writer was killed in the middle of a file, which is what this test is about");
         output.WriteLine($"{Kills} writers killed, {halfWritten} of them in the middle of a file; every file found was whole");
     }
 

@@ -111,7 +111,7 @@ public class StreamFieldTests
         "too large" => tensor + 2,
         "falling" => tensor.flip(-1) + 1,
         "not a number" => tensor * double.NaN,
-        "infinite" => tensor / 0.0,
+        "infinite" => full_like(tensor, double.PositiveInfinity),
         "too short" => tensor.narrow(2, 0, 1),
         "of another type" => tensor.to(ScalarType.Float16),
         "of another shape" => tensor.unsqueeze(0),
