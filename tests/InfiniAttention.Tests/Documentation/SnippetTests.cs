@@ -4,15 +4,19 @@ namespace InfiniAttention.Tests.Documentation;
 
 /// <summary>
 /// Every C# block of the documentation is a <c>#region</c> of a file in Snippets/, whose code the compiler sees and whose
-/// facts run: the page shows what was run.
+/// facts run, or a whole program that a test there runs: the page shows what was run.
 /// </summary>
 public partial class SnippetTests
 {
     private static readonly string Folder = Path.Combine(Repository.Root, "tests", "InfiniAttention.Tests", "Snippets");
 
+    /// <summary>Programs of which each is one file that a page shows whole.</summary>
+    private static readonly string[] Programs = ["samples/QuickStart/Program.cs"];
+
     private static readonly Lazy<IReadOnlyDictionary<string, string>> Regions = new(() => Directory.GetFiles(Folder, "*.cs")
         .SelectMany(file => Region().Matches(File.ReadAllText(file).ReplaceLineEndings("\n"))
             .Select(match => ($"{Path.GetFileName(file)}, {match.Groups["name"].Value.Trim()}", Normalized(match.Groups["text"].Value))))
+        .Concat(Programs.Select(program => (program, Normalized(Repository.Read(program)))))
         .ToDictionary(region => region.Item1, region => region.Item2));
 
     public static IEnumerable<object[]> Blocks { get; } =
