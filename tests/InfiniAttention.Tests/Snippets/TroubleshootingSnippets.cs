@@ -119,6 +119,14 @@ public sealed class TroubleshootingSnippets : IDisposable
     }
 
     [Fact]
+    public void A_converted_model_has_other_parameters()
+    {
+        var before = InfiniAttentionModule.GateParameters(model)[0].Handle;
+        model.to(float64);
+        Assert.NotEqual(before, InfiniAttentionModule.GateParameters(model)[0].Handle);
+    }
+
+    [Fact]
     public void A_stream_that_was_not_reset()
     {
         using var noGrad = no_grad();
