@@ -4,8 +4,8 @@ using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 // 1. A text as bytes, and a model that says after each byte what the next will be: (B, T) to (B, T, 256).
-var text = File.ReadAllBytes(args.Length > 0 ? args[0] : Path.Combine(AppContext.BaseDirectory, "numerics.md"));
-var steps = args.Length > 1 ? int.Parse(args[1]) : 400;
+var text = File.ReadAllBytes(args.Length > 0 ? args[0] : Path.Combine(AppContext.BaseDirectory, "training.md"));
+var steps = args.Length > 1 ? int.Parse(args[1]) : 500;
 random.manual_seed(1);
 var model = nn.Sequential(nn.Embedding(256, 96), new Block(96), new Block(96), nn.LayerNorm(96), nn.Linear(96, 256));
 

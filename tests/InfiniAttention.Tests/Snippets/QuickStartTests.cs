@@ -15,7 +15,7 @@ public sealed partial class QuickStartTests : IDisposable
     [Fact]
     public void It_learns_and_its_loaded_stream_goes_on_like_the_other()
     {
-        var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "QuickStart.dll"), Path.Combine(Repository.Root, "docs", "numerics.md"), "10"])
+        var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "QuickStart.dll"), Path.Combine(Repository.Root, "docs", "training.md"), "10"])
         {
             RedirectStandardOutput = true,
             WorkingDirectory = folder,
