@@ -7,11 +7,12 @@ internal static partial class Repository
 {
     public static string Root { get; } = FindRoot();
 
-    /// <summary>README.md, CHANGELOG.md, and the pages of these folders, by their path from the root.</summary>
+    /// <summary>README.md, CHANGELOG.md, SECURITY.md, and the pages of these folders, by their path from the root.</summary>
     public static IReadOnlyList<string> Pages { get; } =
     [
         "README.md",
         "CHANGELOG.md",
+        "SECURITY.md",
         .. new[] { "bench", "docs", "eng", "samples", "tests" }
             .SelectMany(folder => Directory.GetFiles(Path.Combine(Root, folder), "*.md", SearchOption.AllDirectories))
             .Select(page => Path.GetRelativePath(Root, page).Replace('\\', '/')).Order(StringComparer.Ordinal),

@@ -3,16 +3,20 @@ using System.Text.RegularExpressions;
 namespace InfiniAttention.Tests.Documentation;
 
 /// <summary>
-/// Every C# block of the documentation is a <c>#region</c> of a file in Snippets/, which is compiled and whose tests
-/// run: the pages show only code that works.
+/// Every C# block of the documentation is a <c>#region</c> of a file in Snippets/, which is compiled and whose tests run, or a whole program
+/// that a test there runs: the pages show only code that works.
 /// </summary>
 public partial class SnippetTests
 {
     private static readonly string Folder = Path.Combine(Repository.Root, "tests", "InfiniAttention.Tests", "Snippets");
 
+    /// <summary>Programs of which each is one file that a page shows whole.</summary>
+    private static readonly string[] Programs = ["samples/QuickStart/Program.cs"];
+
     private static readonly Lazy<IReadOnlyDictionary<string, string>> Regions = new(() => Directory.GetFiles(Folder, "*.cs")
         .SelectMany(file => Region().Matches(File.ReadAllText(file).ReplaceLineEndings("\n"))
             .Select(match => ($"{Path.GetFileName(file)}, {match.Groups["name"].Value.Trim()}", Normalized(match.Groups["text"].Value))))
+        .Concat(Programs.Select(program => (program, Normalized(Repository.Read(program)))))
         .ToDictionary(region => region.Item1, region => region.Item2));
 
     public static IEnumerable<object[]> Blocks { get; } =

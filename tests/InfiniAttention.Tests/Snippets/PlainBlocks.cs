@@ -11,7 +11,7 @@ internal abstract class PlainBlock(string name) : nn.Module<Tensor, Tensor?, Ten
     public static Tensor CausalMask(long tokens, ScalarType type) => full([tokens, tokens], double.NegativeInfinity, type).triu(1);
 
     /// <summary>softmax(q k^T / sqrt(K) + mask) v with heads first, (B, H, T, K), to (B, T, H*K).</summary>
-    protected static Tensor Attend(Tensor q, Tensor k, Tensor v, Tensor? padding)
+    public static Tensor Attend(Tensor q, Tensor k, Tensor v, Tensor? padding)
     {
         var tokens = q.shape[2];
         var mask = CausalMask(tokens, q.dtype).view(1, 1, tokens, tokens);
@@ -21,14 +21,14 @@ internal abstract class PlainBlock(string name) : nn.Module<Tensor, Tensor?, Ten
     }
 
     /// <summary>(B, T, heads*K) to (B, heads, T, K).</summary>
-    protected static Tensor Heads(Tensor x, long heads) => x.view(x.shape[0], x.shape[1], heads, -1).transpose(1, 2);
+    public static Tensor Heads(Tensor x, long heads) => x.view(x.shape[0], x.shape[1], heads, -1).transpose(1, 2);
 
-    /// <summary>x cos + rotate_half(x) sin, heads first: (B, H, T, K).</summary>
-    protected static Tensor RotateHalves(Tensor x, double theta)
+    /// <summary>x cos + rotate_half(x) sin, heads first: (B, H, T, K). The first token is at position first.</summary>
+    public static Tensor RotateHalves(Tensor x, double theta, long first = 0)
     {
         var (tokens, width) = (x.shape[2], x.shape[3]);
         var frequencies = 1 / pow(tensor(theta, x.dtype), arange(0, width, 2, x.dtype) / width);
-        var angles = outer(arange(0, tokens, 1, x.dtype), frequencies);
+        var angles = outer(arange(first, first + tokens, 1, x.dtype), frequencies);
         var embedding = cat([angles, angles], -1);
         var rotated = cat([-x.narrow(-1, width / 2, width / 2), x.narrow(-1, 0, width / 2)], -1);
         return (x * embedding.cos()) + (rotated * embedding.sin());

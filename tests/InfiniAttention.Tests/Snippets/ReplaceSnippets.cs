@@ -43,15 +43,16 @@ public class ReplaceSnippets
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var trained = nn.MultiheadAttention(64, 4);
-        trained.eval();
 
         #region take over
+        var trained = nn.MultiheadAttention(64, 4);                                    // the attention of a trained block
         var options = new InfiniAttentionOptions { EmbedDim = 64, NumHeads = 4, SegmentLength = 16 };
         var attention = InfiniAttentionModule.From(trained, options);                  // nn.MultiheadAttention
         var layout = AttentionWeights.Load(attention, trained.state_dict());           // or any of six layouts, by their names
         #endregion
 
+        trained.eval();
+        attention.eval();
         var x = randn(16, 2, 64);
         var (expected, _) = trained.call(x, x, x, null, false, full(16, 16, float.NegativeInfinity).triu(1));
         Assert.Equal(AttentionLayout.TorchMultihead, layout);
