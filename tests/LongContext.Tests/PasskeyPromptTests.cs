@@ -85,4 +85,20 @@ public class PasskeyPromptTests
         prompt.CopyTo(tokens, 0);
         return Encoding.Latin1.GetString([.. tokens.Select(token => (byte)token)]);
     }
+
+    [Theory]
+    [InlineData(100_000, 0)]
+    [InlineData(100_000, 40_000)]
+    [InlineData(100_000, 99_000)]
+    [InlineData(300, 10)]
+    public void An_excerpt_shows_instruction_key_and_question_once(long length, long before)
+    {
+        var prompt = new PasskeyPrompt("90541", length, Math.Min(before, PasskeyPrompt.FillerTokens(length)), Haystack.Periodic);
+        var excerpt = prompt.Excerpt();
+        Assert.StartsWith(PasskeyPrompt.Instruction, excerpt, StringComparison.Ordinal);
+        Assert.EndsWith(PasskeyPrompt.Question, excerpt, StringComparison.Ordinal);
+        Assert.Equal(2, excerpt.Split("The pass key is 90541. Remember it. 90541 is the pass key. ").Length);
+        Assert.Equal(2, excerpt.Split(PasskeyPrompt.Question).Length);
+        Assert.InRange(excerpt.Length, 200, 800);
+    }
 }

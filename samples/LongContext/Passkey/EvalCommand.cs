@@ -90,6 +90,11 @@ public static class EvalCommand
 
         AnsiConsole.WriteLine($"Keys found, %, by where they were hidden. Haystack: {settings.Haystack.Name}. Seed: {settings.Seed}.");
         AnsiConsole.Write(report.ToTable());
+        if (report.Example() is var (prompt, trial))
+        {
+            AnsiConsole.MarkupLineInterpolated($"One of the prompts of {TokenCount.Format(trial.Length)} tokens, and the answer: {prompt}[bold]{EvaluationReport.Printable(trial.Answer)}[/]");
+        }
+
         foreach (var miss in report.Misses())
         {
             AnsiConsole.WriteLine(miss);

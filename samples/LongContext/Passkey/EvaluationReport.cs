@@ -76,6 +76,18 @@ public sealed class EvaluationReport(Evaluator evaluator)
         }.ToSvg();
     }
 
+    /// <summary>One prompt, in part, and what was answered; null if its trial was not completed.</summary>
+    public (string Prompt, Trial Trial)? Example()
+    {
+        if (evaluator.Trials is not [var first, ..])
+        {
+            return null;
+        }
+
+        var prompt = evaluator.Prompts(first.Length, 0).First(entry => entry.Position == first.Position).Prompt;
+        return evaluator.Trials.FirstOrDefault(trial => trial.Length == first.Length && trial.Key == prompt.Key) is { } asked ? (prompt.Excerpt(), asked) : null;
+    }
+
     /// <summary>A line for each trial with a wrong answer.</summary>
     public IEnumerable<string> Misses() => evaluator.Trials.Where(trial => !trial.Right).Select(trial =>
         $"{Name(trial.Rule)}, {TokenCount.Format(trial.Length)}, {Name(trial.Position)}: the key was {trial.Key}, the answer {Printable(trial.Answer)}");
@@ -93,7 +105,8 @@ public sealed class EvaluationReport(Evaluator evaluator)
 
     private static double RightDigits(Trial trial) => trial.Key.Zip(trial.Answer).Average(pair => pair.First == pair.Second ? 1.0 : 0.0);
 
-    private static string Printable(string answer) => string.Concat(answer.Select(letter => letter is >= ' ' and <= '~' ? letter : '?'));
+    /// <summary>An answer without letters that a terminal would take for a command.</summary>
+    public static string Printable(string answer) => string.Concat(answer.Select(letter => letter is >= ' ' and <= '~' ? letter : '?'));
 
     private static string Name<T>(T value) where T : struct, Enum => value.ToString().ToLowerInvariant();
 }

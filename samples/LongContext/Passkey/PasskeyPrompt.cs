@@ -79,6 +79,26 @@ public sealed class PasskeyPrompt
         Part(tokens, offset, ref start, question.Length, (part, at) => Widen(question, part, at));
     }
 
+    /// <summary>The prompt as a reader sees it: its beginning, the key's sentences and the question, with some of the filler around them.</summary>
+    public string Excerpt()
+    {
+        const int Around = 60;
+        var (start, end) = NeedleTokens;
+        (long From, long To)[] parts = [(0, instruction.Length + Around), (start - Around, end + Around), (Length - question.Length - Around, Length)];
+        var text = new StringBuilder();
+        var shown = 0L;
+        foreach (var (from, to) in parts)
+        {
+            var window = new long[Math.Max(0, Math.Min(Length, to) - Math.Max(shown, from))];
+            text.Append(from > shown ? " … " : "");
+            CopyTo(window, Math.Max(shown, from));
+            text.Append(string.Concat(window.Select(letter => letter is >= ' ' and <= '~' ? (char)letter : ' ')));
+            shown = Math.Max(shown, Math.Min(Length, to));
+        }
+
+        return text.ToString();
+    }
+
     private delegate void Writer(Span<long> part, long at);
 
     /// <summary>Writes what the window contains of the part [start, start + length), and moves start past the part.</summary>
