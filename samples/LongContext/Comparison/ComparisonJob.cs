@@ -21,8 +21,8 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
     /// <summary>The job whose weights it starts from; null for the base.</summary>
     public ComparisonJob? Before => System == ComparedSystem.Base.Name ? null : ComparedSystem.Named(System).After is { } after ? this with { System = after } : Base(Folder);
 
-    /// <summary>Whether weights and result are in the folder.</summary>
-    public bool IsFinished => ComparisonResult.Load(Folder, System, Seed) is not null && File.Exists(Weights);
+    /// <summary>Whether weights and result are in the folder; the base has no result.</summary>
+    public bool IsFinished => File.Exists(Weights) && (Before is null || ComparisonResult.Load(Folder, System, Seed) is not null);
 
     public string Weights => Path.Combine(Folder, $"{System}-{Seed}.weights");
 
@@ -74,7 +74,11 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
             using var writer = new BinaryWriter(file, global::System.Text.Encoding.UTF8, leaveOpen: true);
             model.save(writer);
         });
-        ComparisonResult.Of(this, model, experiment, corpus, seconds).Save(Folder);
+        if (Before is not null)
+        {
+            ComparisonResult.Of(this, model, experiment, corpus, seconds).Save(Folder);
+        }
+
         File.Delete(Checkpoint);
 
         void Keep(int step)

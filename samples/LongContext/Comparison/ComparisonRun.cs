@@ -31,8 +31,6 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
         experiment.Claim(folder);
         experiment.Open(folder);
         var plan = Plan();
-        using var free = new SemaphoreSlim(Workers);
-        var started = new Dictionary<ComparisonJob, Task>();
         try
         {
             await AnsiConsole.Progress()
@@ -40,41 +38,27 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
                 .StartAsync(async display =>
                 {
                     var overall = display.AddTask("all trainings", maxValue: plan.Sum(job => job.TokensOf(experiment)));
-                    foreach (var job in plan)
+                    overall.Increment(plan.Where(job => job.IsFinished).Sum(job => job.TokensOf(experiment)));
+                    var waiting = plan.Where(job => !job.IsFinished).ToList();
+                    var running = new List<Task>();
+                    while (waiting.Count + running.Count > 0)
                     {
-                        started.Add(job, Finish(job, display, overall));
-                    }
+                        cancellation.ThrowIfCancellationRequested();
+                        while (running.Count < Workers && waiting.FirstOrDefault(job => job.Before?.IsFinished ?? true) is { } ready)
+                        {
+                            waiting.Remove(ready);
+                            running.Add(TrainOne(ready, display, overall));
+                        }
 
-                    await Task.WhenAll(started.Values);
+                        var ended = await Task.WhenAny(running);
+                        running.Remove(ended);
+                        await ended;
+                    }
                 });
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
             // The finished results are still shown.
-        }
-
-        async Task Finish(ComparisonJob job, ProgressContext display, ProgressTask overall)
-        {
-            if (job.IsFinished)
-            {
-                overall.Increment(job.TokensOf(experiment));
-                return;
-            }
-
-            if (job.Before is { } before)
-            {
-                await started[before];
-            }
-
-            await free.WaitAsync(cancellation);
-            try
-            {
-                await TrainOne(job, display, overall);
-            }
-            finally
-            {
-                free.Release();
-            }
         }
 
         async Task TrainOne(ComparisonJob job, ProgressContext display, ProgressTask overall)

@@ -60,14 +60,26 @@ public sealed class MemorizingContext : TransformerXLContext
     }
 
     /// <summary>Attention of q (B, H, N, K) to the most similar of L keys, (B, H, L, K).</summary>
+    /// <remarks>
+    /// The search has no gradient: it goes through the keys that are found. Their whole rows are copied, which is faster than gathering single elements.
+    /// </remarks>
     private Tensor Nearest(Tensor q, Tensor keys, Tensor values)
     {
-        var (batch, heads, n, width) = (q.size(0), q.size(1), q.size(2), q.size(3));
-        var count = (int)Math.Min(Neighbours, keys.size(2));
-        var (similarities, indices) = q.matmul(keys.transpose(-2, -1)).topk(count, -1, sorted: false); // (B, H, N, 32)
-        var weights = similarities.div(root).softmax(-1);
-        var chosen = indices.view(batch, heads, n * count, 1).expand(batch, heads, n * count, width);
-        return weights.unsqueeze(-1).mul(values.gather(2, chosen).view(batch, heads, n, count, width)).sum(dim: -2);
+        var (batch, heads, n, width, held) = (q.size(0), q.size(1), q.size(2), q.size(3), keys.size(2));
+        var count = Math.Min(Neighbours, held);
+        var found = Search(q, keys, (int)count).add(arange(0, batch * heads * held, held, int64).view(batch, heads, 1, 1), Numbers.One).flatten();
+        var (chosenKeys, chosenValues) = (Rows(keys), Rows(values)); // (B, H, N, 32, K)
+        var weights = q.unsqueeze(-2).matmul(chosenKeys.transpose(-2, -1)).div(root).softmax(-1);
+        return weights.matmul(chosenValues).squeeze(-2);
+
+        Tensor Rows(Tensor of) => of.reshape(-1, width).index_select(0, found).view(batch, heads, n, count, width);
+    }
+
+    /// <summary>The places of the keys most similar to each query, (B, H, N, 32).</summary>
+    private static Tensor Search(Tensor q, Tensor keys, int count)
+    {
+        using var noGrad = no_grad();
+        return q.matmul(keys.transpose(-2, -1)).topk(count, -1, sorted: false).indexes;
     }
 
     private Tensor Mix(Tensor local, Tensor retrieved)

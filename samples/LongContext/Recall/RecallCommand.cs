@@ -7,7 +7,7 @@ namespace LongContext.Recall;
 /// <summary><c>recall</c>: compares how far back systems recall what a text told them, all trained in the same way from one shared base.</summary>
 public static class RecallCommand
 {
-    private static readonly string[] DefaultSystems = ["memorizing", "local", "xl", "paper", "norm", "norm-delta", "norm-delta-two"]; // the slowest first
+    private static readonly string[] DefaultSystems = ["memorizing", "norm-delta", "norm-delta-two", "xl", "paper", "local"]; // the slowest first
 
     public static Command Create()
     {
@@ -18,7 +18,7 @@ public static class RecallCommand
             AllowMultipleArgumentsPerToken = true,
         };
         var seeds = new Option<int[]>("--seeds") { Description = "The seeds.", DefaultValueFactory = _ => [1, 2, 3], AllowMultipleArgumentsPerToken = true };
-        var tokens = new Option<string>("--tokens") { Description = "How many tokens each system reads after the base.", DefaultValueFactory = _ => "1536K" };
+        var tokens = new Option<string>("--tokens") { Description = "How many tokens each system reads after the base.", DefaultValueFactory = _ => "1408K" };
         var workers = new Option<int>("--workers") { Description = "Trainings in parallel, each on one core.", DefaultValueFactory = _ => Environment.ProcessorCount };
         var forChoosing = new Option<bool>("--for-choosing") { Description = "Evaluates on other held-out chronicles: for trying settings, so that the reported ones stay unseen." };
         var documents = new Option<int>("--documents") { Description = "How many held-out chronicles of 8192 tokens are read.", DefaultValueFactory = _ => 8 };
