@@ -36,6 +36,13 @@ internal sealed class ModelOptions
             GateInit = arguments.GetValue(gate),
             Memory = MemoryVariant.Parse(arguments.GetValue(memory)!, arguments.GetValue(localSegments)),
         };
+        if (PretrainedModel.SavedOptions(folder.FullName) is { } saved)
+        {
+            options = new Option[] { segment, rule, gate, memory, localSegments }.FirstOrDefault(option => arguments.GetResult(option) is { Implicit: false }) is { } given
+                ? throw new InputException($"'{folder}' says how its attention was converted: leave {given.Name} out.")
+                : saved;
+        }
+
         var model = PretrainedModel.Load(folder.FullName, options, float32, PasskeyCommand.Device(arguments.GetValue(device)!));
         model.Decoder.eval();
         return model;

@@ -1,21 +1,16 @@
 using InfiniAttention;
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace LongContext.Models;
 
 /// <summary>Fills a decoder with the weights of a Hugging Face folder. Every tensor of the folder is used, or is known to be no weight; otherwise it is named.</summary>
-internal sealed class HuggingFaceFolder
+internal sealed class HuggingFaceFolder : FamilyWeights
 {
     private readonly SafetensorsFolder weights;
-    private readonly PretrainedDecoder decoder;
     private readonly HashSet<string> read = [];
 
     private HuggingFaceFolder(string folder, PretrainedDecoder decoder)
-    {
-        weights = new(folder);
-        this.decoder = decoder;
-    }
+        : base(decoder) => weights = new(folder);
 
     public static PretrainedDecoder Load(string folder, ConversionOptions options, ScalarType type, Device? device)
     {
@@ -33,76 +28,24 @@ internal sealed class HuggingFaceFolder
         }
     }
 
-    private void Load()
+    protected override void Weight(string name, Tensor weight, bool isTransposed = false)
     {
-        if (decoder.Config.IsGpt2)
-        {
-            LoadGpt2(weights.Tensors.ContainsKey("transformer.wte.weight") ? "transformer." : "");
-        }
-        else
-        {
-            LoadLlama();
-        }
-
-        if (decoder.Config.IsTied)
-        {
-            CheckTiedHead();
-        }
-        else
-        {
-            Copy("lm_head.weight", decoder.Head);
-        }
-
-        if (weights.Tensors.Keys.Order(StringComparer.Ordinal).FirstOrDefault(name => !read.Contains(name) && !IsNoWeight(name)) is { } unused)
-        {
-            var stored = weights.Tensors[unused];
-            throw new InputException($"{stored.File} holds '{unused}' {Shape(stored.Shape)}, which a {decoder.Config.Family} model of this configuration does not have.");
-        }
+        using var scope = NewDisposeScope();
+        Check(name, isTransposed ? [.. weight.shape.Reverse()] : weight.shape);
+        var tensor = Read(name);
+        weight.copy_(isTransposed ? tensor.t() : tensor);
     }
 
-    private void LoadLlama()
+    protected override void Halves(string name, Tensor first, Tensor second)
     {
-        Copy("model.embed_tokens.weight", decoder.Body.Embedding);
-        for (var i = 0; i < decoder.Config.Layers; i++)
-        {
-            var (layer, prefix) = (decoder.Body.Layers[i], $"model.layers.{i}");
-            Norm($"{prefix}.input_layernorm", layer.AttentionNorm);
-            LoadAttention($"{prefix}.self_attn", layer.Attention);
-            Norm($"{prefix}.post_attention_layernorm", layer.MlpNorm);
-            if (decoder.Config.Family == "phi3")
-            {
-                CopyHalves($"{prefix}.mlp.gate_up_proj.weight", layer.Mlp.Gate!.weight, layer.Mlp.Up.weight);
-            }
-            else
-            {
-                Linear($"{prefix}.mlp.gate_proj", layer.Mlp.Gate!);
-                Linear($"{prefix}.mlp.up_proj", layer.Mlp.Up);
-            }
-
-            Linear($"{prefix}.mlp.down_proj", layer.Mlp.Down);
-        }
-
-        Norm("model.norm", decoder.Body.Norm);
+        using var scope = NewDisposeScope();
+        Check(name, [2 * first.size(0), first.size(1)]);
+        var halves = Read(name).chunk(2, 0);
+        first.copy_(halves[0]);
+        second.copy_(halves[1]);
     }
 
-    private void LoadGpt2(string root)
-    {
-        Copy($"{root}wte.weight", decoder.Body.Embedding);
-        Copy($"{root}wpe.weight", decoder.Body.Positions!);
-        for (var i = 0; i < decoder.Config.Layers; i++)
-        {
-            var (layer, prefix) = (decoder.Body.Layers[i], $"{root}h.{i}");
-            Norm($"{prefix}.ln_1", layer.AttentionNorm);
-            LoadAttention($"{prefix}.attn", layer.Attention);
-            Norm($"{prefix}.ln_2", layer.MlpNorm);
-            Linear($"{prefix}.mlp.c_fc", layer.Mlp.Up, isTransposed: true);
-            Linear($"{prefix}.mlp.c_proj", layer.Mlp.Down, isTransposed: true);
-        }
-
-        Norm($"{root}ln_f", decoder.Body.Norm);
-    }
-
-    private void LoadAttention(string prefix, InfiniAttentionModule attention)
+    protected override void Attention(string prefix, InfiniAttentionModule attention)
     {
         using var scope = NewDisposeScope();
         var block = weights.Tensors.Keys.Where(name => name.StartsWith(prefix + ".", StringComparison.Ordinal) && !IsNoWeight(name)).ToDictionary(name => name, Read);
@@ -116,39 +59,19 @@ internal sealed class HuggingFaceFolder
         }
     }
 
-    private void Norm(string name, DecoderNorm norm)
+    private void Load()
     {
-        Copy($"{name}.weight", norm.Weight);
-        if (norm.Bias is { } bias)
+        Visit(weights.Tensors.ContainsKey("transformer.wte.weight") ? "transformer." : "");
+        if (Decoder.Config.IsTied)
         {
-            Copy($"{name}.bias", bias);
+            CheckTiedHead();
         }
-    }
 
-    private void Linear(string name, Linear linear, bool isTransposed = false)
-    {
-        Copy($"{name}.weight", linear.weight!, isTransposed);
-        if (linear.bias is { } bias)
+        if (weights.Tensors.Keys.Order(StringComparer.Ordinal).FirstOrDefault(name => !read.Contains(name) && !IsNoWeight(name)) is { } unused)
         {
-            Copy($"{name}.bias", bias);
+            var stored = weights.Tensors[unused];
+            throw new InputException($"{stored.File} holds '{unused}' {Shape(stored.Shape)}, which a {Decoder.Config.Family} model of this configuration does not have.");
         }
-    }
-
-    private void Copy(string name, Tensor target, bool isTransposed = false)
-    {
-        using var scope = NewDisposeScope();
-        Check(name, isTransposed ? [.. target.shape.Reverse()] : target.shape);
-        var tensor = Read(name);
-        target.copy_(isTransposed ? tensor.t() : tensor);
-    }
-
-    private void CopyHalves(string name, Tensor first, Tensor second)
-    {
-        using var scope = NewDisposeScope();
-        Check(name, [2 * first.size(0), first.size(1)]);
-        var halves = Read(name).chunk(2, 0);
-        first.copy_(halves[0]);
-        second.copy_(halves[1]);
     }
 
     private void Check(string name, long[] expected)
@@ -174,8 +97,8 @@ internal sealed class HuggingFaceFolder
         }
 
         using var scope = NewDisposeScope();
-        Check(Name, decoder.Head.shape);
-        if (!Read(Name).to(decoder.Head.dtype).eq(decoder.Head.cpu()).all().item<bool>())
+        Check(Name, Decoder.Head.shape);
+        if (!Read(Name).to(Decoder.Head.dtype).eq(Decoder.Head.cpu()).all().item<bool>())
         {
             throw new InputException($"{HuggingFaceConfig.FileName} has tie_word_embeddings, but '{Name}' is not the embedding.");
         }

@@ -91,18 +91,31 @@ public sealed class DecoderBody : nn.Module<Tensor, Tensor>
     public override Tensor forward(Tensor tokens)
     {
         using var scope = NewDisposeScope();
-        var x = Rows(embed_tokens, tokens);
-        if (embed_positions is not null)
-        {
-            x = x.add(Rows(embed_positions, PlacesOf(tokens)), Numbers.One);
-        }
-
+        var x = Embedded(tokens);
         foreach (var layer in layers)
         {
             x = layer.call(x);
         }
 
         return norm.call(x).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The outputs of each layer, (B, T, D) each, in the caller's dispose scope.</summary>
+    public IReadOnlyList<Tensor> OutputsOfLayers(Tensor tokens)
+    {
+        var outputs = new List<Tensor>();
+        foreach (var layer in layers)
+        {
+            outputs.Add(layer.call(outputs.Count == 0 ? Embedded(tokens) : outputs[^1]));
+        }
+
+        return outputs;
+    }
+
+    private Tensor Embedded(Tensor tokens)
+    {
+        var x = Rows(embed_tokens, tokens);
+        return embed_positions is null ? x : x.add(Rows(embed_positions, PlacesOf(tokens)), Numbers.One);
     }
 
     /// <summary>The learned positions restart at each segment, as rotary ones do: a stream has more tokens than the model has positions.</summary>

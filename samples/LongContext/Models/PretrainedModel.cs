@@ -16,7 +16,7 @@ public sealed record PretrainedModel(PretrainedDecoder Decoder, ITextTokenizer T
         var decoder = LoadDecoder(folder, options, type, device);
         try
         {
-            ITextTokenizer tokenizer = decoder.Config.Family == "llama2.c"
+            ITextTokenizer tokenizer = !File.Exists(Path.Combine(folder, HuggingFaceTokenizer.FileName)) && File.Exists(Path.Combine(folder, Llama2cTokenizer.FileName))
                 ? new Llama2cTokenizer(Path.Combine(folder, Llama2cTokenizer.FileName), decoder.Config.Vocabulary)
                 : new HuggingFaceTokenizer(folder, decoder.Config.Vocabulary);
             return new(decoder, tokenizer);
@@ -41,6 +41,16 @@ public sealed record PretrainedModel(PretrainedDecoder Decoder, ITextTokenizer T
             : File.Exists(Path.Combine(folder, Llama2cFile.FileName)) ? Llama2cFile.Load(Path.Combine(folder, Llama2cFile.FileName), options, type, device)
             : throw new InputException($"'{folder}' has neither {HuggingFaceConfig.FileName} nor {Llama2cFile.FileName} of llama2.c.");
     }
+
+    /// <summary>How the attention of a folder that <see cref="Save"/> wrote was converted; null for other folders.</summary>
+    public static ConversionOptions? SavedOptions(string folder) => ConvertedFolder.Options(folder);
+
+    /// <summary>Saves a decoder as a folder that this program and others read: each file is written whole or not at all, the weights last.</summary>
+    /// <param name="decoder">The decoder.</param>
+    /// <param name="options">How its attention was converted.</param>
+    /// <param name="source">The folder that it came from, whose configuration and tokenizer are copied.</param>
+    /// <param name="target">The folder to write.</param>
+    public static void Save(PretrainedDecoder decoder, ConversionOptions options, string source, string target) => ConvertedFolder.Save(decoder, options, source, target);
 
     public void Dispose()
     {

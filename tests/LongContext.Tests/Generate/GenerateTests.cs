@@ -129,8 +129,12 @@ public sealed class GenerateTests : IDisposable
         return family;
     }
 
-    private Task<(int Code, string Output, string Error)> Run(params string[] arguments) =>
-        CliTests.Run(["generate", "--model", folder.Path, "--temperature", "0", .. arguments.Contains("--segment") ? [] : new[] { "--segment", "8" }, .. arguments]);
+    private Task<(int Code, string Output, string Error)> Run(params string[] arguments)
+    {
+        return CliTests.Run(["generate", "--model", folder.Path, .. Unless("--temperature", "0"), .. Unless("--segment", "8"), .. arguments]);
+
+        string[] Unless(string option, string value) => arguments.Contains(option) ? [] : [option, value];
+    }
 
     /// <summary>The words of the text, which is before the line that says what was saved, and after the progress bar.</summary>
     private static string[] Words(string output) => [.. output.Split('\n').Where(line => line.StartsWith('w') || line.StartsWith(" w") || line.StartsWith("[UNK]", StringComparison.Ordinal))
