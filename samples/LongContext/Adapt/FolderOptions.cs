@@ -1,6 +1,5 @@
 using System.CommandLine;
 using InfiniAttention;
-using LongContext.Models;
 
 namespace LongContext.Adapt;
 
@@ -11,7 +10,9 @@ internal sealed class FolderOptions
     private readonly Option<FileInfo[]> text = new("--text") { Description = "With --model: text files to continue on.", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [] };
     private readonly Option<FileInfo[]> heldOut = new("--held-out")
     {
-        Description = "With --model: text files for the evaluation; default: the last tenth of each text.", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [],
+        Description = "With --model: text files for the evaluation; default: the last tenth of each text.",
+        AllowMultipleArgumentsPerToken = true,
+        DefaultValueFactory = _ => [],
     };
     private readonly Option<DirectoryInfo?> output = new("--output") { Description = "With --model: the folder for the result, and for what an interrupted training goes on from." };
     private readonly Option<int?> segment = new("--segment") { Description = "With --model: tokens of a segment; default: what the model sees, at most 2048." };

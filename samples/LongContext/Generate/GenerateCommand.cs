@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using InfiniAttention;
 using LongContext.Models;
 using LongContext.Passkey;
 using Spectre.Console;

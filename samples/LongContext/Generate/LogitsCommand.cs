@@ -1,7 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
 using System.IO.Compression;
-using LongContext.Models;
 using static TorchSharp.torch;
 
 namespace LongContext.Generate;

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using InfiniAttention;
 using LongContext.Models;
 using LongContext.Passkey;
 using static TorchSharp.torch;

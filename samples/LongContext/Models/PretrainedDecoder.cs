@@ -1,5 +1,4 @@
 using InfiniAttention;
-using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 

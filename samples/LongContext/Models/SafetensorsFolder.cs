@@ -16,7 +16,10 @@ internal sealed class SafetensorsFolder
 
     private static readonly Dictionary<string, (ScalarType Type, long Bytes)> Types = new()
     {
-        ["F32"] = (ScalarType.Float32, 4), ["F64"] = (ScalarType.Float64, 8), ["F16"] = (ScalarType.Float16, 2), ["BF16"] = (ScalarType.BFloat16, 2),
+        ["F32"] = (ScalarType.Float32, 4),
+        ["F64"] = (ScalarType.Float64, 8),
+        ["F16"] = (ScalarType.Float16, 2),
+        ["BF16"] = (ScalarType.BFloat16, 2),
     };
 
     private readonly string folder;

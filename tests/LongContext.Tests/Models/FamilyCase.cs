@@ -27,7 +27,13 @@ internal sealed record FamilyCase(string Name, string Config, Func<Dictionary<st
             """,
             new PlainShape
             {
-                KeyHeads = 2, HeadWidth = 8, Epsilon = 1e-6, Frequencies = [.. PlainModel.Frequencies(10000, 8).Select(f => f / 2)], InputBias = true, OutputBias = true, MlpBias = true,
+                KeyHeads = 2,
+                HeadWidth = 8,
+                Epsilon = 1e-6,
+                Frequencies = [.. PlainModel.Frequencies(10000, 8).Select(f => f / 2)],
+                InputBias = true,
+                OutputBias = true,
+                MlpBias = true,
             }),
         Llama("SmolLM2, bfloat16", """
              "model_type": "llama", "max_position_embeddings": 64, "num_key_value_heads": 4, "head_dim": 8, "rms_norm_eps": 1e-5, "rope_theta": 100000, "tie_word_embeddings": true,
@@ -44,7 +50,13 @@ internal sealed record FamilyCase(string Name, string Config, Func<Dictionary<st
             """,
             new PlainShape
             {
-                KeyHeads = 2, HeadWidth = 8, Epsilon = 1e-6, Frequencies = Yarn(), Amplitude = (0.1 * Math.Log(4)) + 1, IsTied = true, InputBias = true,
+                KeyHeads = 2,
+                HeadWidth = 8,
+                Epsilon = 1e-6,
+                Frequencies = Yarn(),
+                Amplitude = (0.1 * Math.Log(4)) + 1,
+                IsTied = true,
+                InputBias = true,
             }),
         Llama("Qwen 3", """
              "model_type": "qwen3", "max_position_embeddings": 64, "num_key_value_heads": 2, "head_dim": 12, "rms_norm_eps": 1e-6, "rope_theta": 1000000, "tie_word_embeddings": true,
@@ -58,7 +70,11 @@ internal sealed record FamilyCase(string Name, string Config, Func<Dictionary<st
             """,
             new PlainShape
             {
-                KeyHeads = 2, HeadWidth = 8, Epsilon = 1e-5, IsFused = true, Amplitude = Math.Sqrt(1 + (Math.Log(8) / Math.Log(16))),
+                KeyHeads = 2,
+                HeadWidth = 8,
+                Epsilon = 1e-5,
+                IsFused = true,
+                Amplitude = Math.Sqrt(1 + (Math.Log(8) / Math.Log(16))),
                 Frequencies = [.. PlainModel.Frequencies(10000, 6).Zip([1, 1.25, 1.5], (frequency, factor) => frequency / factor)],
             }),
         new("GPT-2", """

@@ -1,4 +1,3 @@
-using InfiniAttention;
 using LongContext.Models;
 using static TorchSharp.torch;
 
