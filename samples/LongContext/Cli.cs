@@ -1,6 +1,7 @@
 using System.CommandLine;
 using LongContext.Adapt;
 using LongContext.Comparison;
+using LongContext.Generate;
 using LongContext.Lm;
 using LongContext.Passkey;
 using LongContext.Recall;
@@ -20,7 +21,7 @@ public static class Cli
     {
         var root = new RootCommand("Experiments with Infini-attention on long contexts.")
         {
-            PasskeyCommand.Create(), AdaptCommand.Create(), RecallCommand.Create(), LmCommand.Create(), JobProcess.Create(),
+            PasskeyCommand.Create(), AdaptCommand.Create(), RecallCommand.Create(), LmCommand.Create(), GenerateCommand.Create(), LogitsCommand.Create(), JobProcess.Create(),
         };
         var configuration = new InvocationConfiguration
         {

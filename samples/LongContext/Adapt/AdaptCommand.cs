@@ -26,12 +26,20 @@ public static class AdaptCommand
         var svg = new Option<DirectoryInfo?>("--svg") { Description = "Also writes heat maps of gates and retrieval errors into this folder." };
         var (memory, localSegments) = (MemoryVariant.Option(), MemoryVariant.LocalSegmentsOption());
         var plainFiller = new Option<bool>("--plain-filler") { Description = "Never multiplies what filler writes to the memory, as in the paper." };
-        var command = new Command("adapt", "Converts a trained plain transformer, and teaches it to recall beyond its window.")
+        var command = new Command("adapt", "Converts a plain transformer that it trains, or with --model one that you have, and teaches it to use what is beyond its window.")
         {
             rule, seed, memory, localSegments, plainFiller, plainSteps, steps, longest, svg,
         };
+        var folder = new FolderOptions();
+        folder.AddTo(command);
         command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C has no effect before the action returns its task
         {
+            if (folder.Settings(arguments, Rule(arguments.GetValue(rule)!), MemoryVariant.Parse(arguments.GetValue(memory)!, arguments.GetValue(localSegments)),
+                AtLeastOne(arguments.GetValue(steps), "--steps"), arguments.GetValue(seed)) is { } adaptation)
+            {
+                return new FolderAdaptation(adaptation).Run(cancellation) ? Cli.Success : Cli.Interrupted;
+            }
+
             var settings = new AdaptSettings
             {
                 Rule = Rule(arguments.GetValue(rule)!),

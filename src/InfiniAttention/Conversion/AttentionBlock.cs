@@ -17,6 +17,14 @@ internal sealed class AttentionBlock
         place = prefix.Length == 0 ? "The state_dict" : $"The state_dict below '{prefix}'";
         var start = Prefix(prefix);
         var skipped = skip.ToHashSet();
+        if (skipped.Order(StringComparer.Ordinal).FirstOrDefault(name => IsWeight(name) && stateDict.ContainsKey(start + name)) is { } weight)
+        {
+            throw new ArgumentException(
+                $"skip names '{weight}', which is a weight of the block: without it the layer would compute something else. "
+                    + "Leave it out of skip; if it is then left over, the message names the option that takes it, if there is one.",
+                nameof(skip));
+        }
+
         foreach (var (name, tensor) in stateDict)
         {
             if (name.StartsWith(start, StringComparison.Ordinal) && !skipped.Contains(name[start.Length..]))
@@ -56,17 +64,14 @@ internal sealed class AttentionBlock
     }
 
     /// <summary>Throws one <see cref="ArgumentException"/> that names every tensor that is missing, left over or of a wrong shape or type.</summary>
-    /// <param name="shapes">The shapes of the layout's weights and biases.</param>
+    /// <param name="entries">What blocks of the layout can have.</param>
     /// <param name="optional">The shapes of further tensors, which may be missing.</param>
-    /// <param name="hasBias">Whether the layer takes the biases.</param>
-    public void Check(IReadOnlyDictionary<string, long[]> shapes, IReadOnlyDictionary<string, long[]> optional, bool hasBias)
+    public void Check(IReadOnlyList<BlockEntry> entries, IReadOnlyDictionary<string, long[]> optional)
     {
-        var expected = shapes.Where(entry => hasBias || !IsBias(entry.Key)).ToDictionary(entry => entry.Key, entry => entry.Value);
-        var aboutBias = shapes.Keys.Where(IsBias).Any(Holds)
-            ? "; if the block has other biases but not this one, add zeros under that name"
-            : "; without it Bias must be false in the layer's options";
-        var problems = expected.Keys.Where(name => !Holds(name))
-            .Select(name => $"'{name}' ({string.Join(", ", expected[name])}) is missing{(IsBias(name) ? aboutBias : "")}").ToList();
+        var problems = entries.Where(entry => entry.IsTaken && !Holds(entry.Name))
+            .Select(entry => $"'{entry.Name}' ({string.Join(", ", entry.Shape)}) is missing{(entry.Option is { } option ? $"; without it {option} must be false in the layer's options" : "")}")
+            .ToList();
+        var expected = entries.Where(entry => entry.IsTaken).ToDictionary(entry => entry.Name, entry => entry.Shape);
         foreach (var (name, shape) in optional)
         {
             expected[name] = shape;
@@ -76,7 +81,8 @@ internal sealed class AttentionBlock
         {
             if (!expected.TryGetValue(name, out var shape))
             {
-                problems.Add($"'{name}' {Describe.Shape(tensor)} is left over{(shapes.ContainsKey(name) ? "; with it Bias must be true in the layer's options" : "")}");
+                var hint = entries.FirstOrDefault(entry => entry.Name == name)?.Option is { } option ? $"; with it {option} must be true in the layer's options" : "";
+                problems.Add($"'{name}' {Describe.Shape(tensor)} is left over{hint}");
             }
             else if (!tensor.shape.SequenceEqual(shape))
             {
@@ -94,7 +100,9 @@ internal sealed class AttentionBlock
         }
     }
 
-    private static bool IsBias(string name) => name.EndsWith("bias", StringComparison.Ordinal);
+    /// <summary>Whether an entry is a parameter by its name; GPT-2's <c>bias</c> and <c>masked_bias</c>, without a module before them, are masks.</summary>
+    private static bool IsWeight(string name) => name is "in_proj_weight" or "in_proj_bias" or "bias_k" or "bias_v"
+        || name.EndsWith(".weight", StringComparison.Ordinal) || name.EndsWith(".bias", StringComparison.Ordinal);
 
     private string Found(params string[] names) => string.Join(", ", names.Where(Holds));
 
@@ -106,3 +114,10 @@ internal sealed class AttentionBlock
     private ArgumentException Refuse(string found) => new(
         $"{place} {found}. Supported layouts, each with or without biases: {string.Join("; ", LayoutNames.All.Select(layout => string.Join(" ", layout.Weights)))}.", parameter);
 }
+
+/// <summary>An entry that blocks of a layout can have.</summary>
+/// <param name="Name">Its name.</param>
+/// <param name="Shape">Its shape.</param>
+/// <param name="IsTaken">Whether the layer takes it.</param>
+/// <param name="Option">The option that says so; null for what every block has.</param>
+internal sealed record BlockEntry(string Name, long[] Shape, bool IsTaken = true, string? Option = null);

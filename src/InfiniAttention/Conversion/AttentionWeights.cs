@@ -4,12 +4,20 @@ namespace InfiniAttention;
 
 /// <summary>Loads the weights of other attention blocks into an <see cref="InfiniAttentionModule"/>, and saves them in the layouts of those blocks.</summary>
 /// <remarks>
-/// The supported layouts are those of <see cref="AttentionLayout"/>, each with or without biases and with any number of
-/// key/value heads. Until the first segment boundary a layer with <see cref="EmptyMemory.LocalOnly"/> then computes what the
+/// The supported layouts are those of <see cref="AttentionLayout"/>, with any number of key/value heads, with the biases and the norms of queries and keys that the
+/// layer's options say. Until the first segment boundary a layer with <see cref="EmptyMemory.LocalOnly"/> then computes what the
 /// block computed, whatever its gate.
 /// </remarks>
 public static partial class AttentionWeights
 {
+    private static readonly string[] Kinds = ["weight", "bias"];
+
+    /// <summary>The layer's projections of queries, keys and values.</summary>
+    private static readonly string[] InputNames = ["q_proj", "k_proj", "v_proj"];
+
+    /// <summary>The norms of queries and keys, in every layout.</summary>
+    private static readonly string[] NormNames = ["q_norm.weight", "k_norm.weight"];
+
     /// <summary>Loads the weights of a block, recognising its layout by the names and shapes of its tensors.</summary>
     /// <param name="module">The layer to load into; its options say what is expected.</param>
     /// <param name="stateDict">The weights, of any floating point type, on any device: those of the block, or of a whole model.</param>
@@ -18,7 +26,7 @@ public static partial class AttentionWeights
     /// The rotary pairing that the weights were trained with; if it is not the layer's, queries and keys are reordered so
     /// that all scores stay the same. Null: the layer's own, nothing is reordered.
     /// </param>
-    /// <param name="skip">Names after the prefix that are not weights, such as <c>rotary_emb.inv_freq</c>, to skip.</param>
+    /// <param name="skip">Names after the prefix that are not weights, such as <c>rotary_emb.inv_freq</c>, to skip. Weights are refused, so that none is dropped in silence.</param>
     /// <returns>The layout that was recognised.</returns>
     /// <remarks>
     /// The parameters of the layer's memory (<c>gate</c>, <c>memory_norm.…</c>, <c>memory_q_proj.weight</c>, <c>memory_k_proj.weight</c>) are loaded if they are
@@ -41,18 +49,30 @@ public static partial class AttentionWeights
         var names = block.Recognize();
         var targets = module.state_dict();
         var ofMemory = targets.Where(entry => MemoryParameters.Contains(entry.Key)).ToDictionary(entry => entry.Key, entry => Describe.Sizes(entry.Value));
-        block.Check(Shapes(options, names), ofMemory, options.Bias);
+        block.Check(Entries(options, names), ofMemory);
 
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var converted = new Dictionary<string, Tensor>();
-        foreach (var kind in Kinds(options))
+        foreach (var kind in Kinds)
         {
-            var (q, k, v) = names.IsFused ? Split(Tensor(names.Input(0, kind)), options) : (Tensor(names.Input(0, kind)), Tensor(names.Input(1, kind)), Tensor(names.Input(2, kind)));
-            converted[$"q_proj.{kind}"] = Reorder(q, options, pairing, options.Rotary?.Pairing);
-            converted[$"k_proj.{kind}"] = Reorder(k, options, pairing, options.Rotary?.Pairing);
-            converted[$"v_proj.{kind}"] = v;
-            converted[$"o_proj.{kind}"] = Tensor(names.OutputTensor(kind));
+            for (var i = 0; i < InputNames.Length; i++)
+            {
+                if (Input(i, kind) is { } rows)
+                {
+                    converted[$"{InputNames[i]}.{kind}"] = Reorder(rows, options, HasPairs(i) ? pairing : null, options.Rotary?.Pairing);
+                }
+            }
+
+            if (block.Holds(names.OutputTensor(kind)))
+            {
+                converted[$"o_proj.{kind}"] = Tensor(names.OutputTensor(kind));
+            }
+        }
+
+        foreach (var name in NormNames.Where(block.Holds))
+        {
+            converted[name] = Reorder(block[name], options, pairing, options.Rotary?.Pairing);
         }
 
         foreach (var name in ofMemory.Keys.Where(block.Holds))
@@ -66,6 +86,13 @@ public static partial class AttentionWeights
         }
 
         return names.Layout;
+
+        // After the check the block holds what the layer takes, and nothing else.
+        Tensor? Input(int i, string kind)
+        {
+            var name = names.Input(names.IsFused ? 0 : i, kind);
+            return !block.Holds(name) ? null : names.IsFused ? Tensor(name).split(InputRows(options))[i] : Tensor(name);
+        }
 
         Tensor Tensor(string name) => names.IsTransposed ? block[name].t() : block[name]; // a vector is its own transpose
     }
@@ -91,58 +118,79 @@ public static partial class AttentionWeights
         using var noGrad = no_grad();
         var weights = module.state_dict();
         var saved = new Dictionary<string, Tensor>();
-        foreach (var kind in Kinds(options))
+        foreach (var kind in Kinds)
         {
-            Tensor[] inputs =
-            [
-                Reorder(weights[$"q_proj.{kind}"], options, options.Rotary?.Pairing, pairing),
-                Reorder(weights[$"k_proj.{kind}"], options, options.Rotary?.Pairing, pairing),
-                weights[$"v_proj.{kind}"],
-            ];
-            inputs = names.IsFused ? [cat(inputs, 0)] : inputs;
+            Tensor?[] inputs = [.. InputNames.Select((name, i) => Reordered($"{name}.{kind}", HasPairs(i)))];
+            inputs = names.IsFused ? [Fused(inputs)] : inputs;
             for (var i = 0; i < inputs.Length; i++)
             {
-                saved[names.Input(i, kind)] = names.IsTransposed ? inputs[i].t() : inputs[i];
+                Add(names.Input(i, kind), inputs[i]);
             }
 
-            var output = weights[$"o_proj.{kind}"];
-            saved[names.OutputTensor(kind)] = names.IsTransposed ? output.t() : output;
+            Add(names.OutputTensor(kind), weights.GetValueOrDefault($"o_proj.{kind}"));
+        }
+
+        foreach (var name in NormNames)
+        {
+            Add(name, Reordered(name, true));
         }
 
         var before = AttentionBlock.Prefix(prefix);
         return saved.ToDictionary(entry => before + entry.Key, entry => entry.Value.detach().contiguous().clone().MoveToOuterDisposeScope());
-    }
 
-    private static string[] Kinds(InfiniAttentionOptions options) => options.Bias ? ["weight", "bias"] : ["weight"];
+        Tensor? Reordered(string name, bool hasPairs) =>
+            weights.TryGetValue(name, out var rows) ? Reorder(rows, options, hasPairs ? options.Rotary?.Pairing : null, pairing) : null;
 
-    private static long QueryRows(InfiniAttentionOptions options) => options.NumHeads * options.KeyWidth;
-
-    private static long KeyRows(InfiniAttentionOptions options) => options.KeyValueHeads * options.KeyWidth;
-
-    private static long ValueRows(InfiniAttentionOptions options) => options.KeyValueHeads * options.ValueWidth;
-
-    /// <summary>The name and shape of every tensor that a block of the given layout must have to fit the options.</summary>
-    private static Dictionary<string, long[]> Shapes(InfiniAttentionOptions options, LayoutNames names)
-    {
-        long[] rows = [QueryRows(options), KeyRows(options), ValueRows(options)];
-        rows = names.IsFused ? [rows.Sum()] : rows;
-        var shapes = new Dictionary<string, long[]>();
-        for (var i = 0; i < rows.Length; i++)
+        // One tensor for queries, keys and values: a bias that one of them does not have is 0.
+        Tensor? Fused(Tensor?[] parts)
         {
-            shapes[names.Input(i, "weight")] = names.IsTransposed ? [options.EmbedDim, rows[i]] : [rows[i], options.EmbedDim];
-            shapes[names.Input(i, "bias")] = [rows[i]];
+            var rows = InputRows(options);
+            return parts.All(part => part is null) ? null : cat([.. parts.Select((part, i) => part ?? weights["gate"].new_zeros(rows[i]))], 0);
         }
 
-        var inner = options.NumHeads * options.ValueWidth;
-        shapes[names.OutputTensor("weight")] = names.IsTransposed ? [inner, options.EmbedDim] : [options.EmbedDim, inner];
-        shapes[names.OutputTensor("bias")] = [options.EmbedDim];
-        return shapes;
+        void Add(string name, Tensor? tensor)
+        {
+            if (tensor is not null)
+            {
+                saved[name] = names.IsTransposed && tensor.dim() == 2 ? tensor.t() : tensor;
+            }
+        }
     }
 
-    private static (Tensor Q, Tensor K, Tensor V) Split(Tensor fused, InfiniAttentionOptions options)
+    /// <summary>The rows of queries, keys and values.</summary>
+    private static long[] InputRows(InfiniAttentionOptions options) =>
+        [options.NumHeads * options.KeyWidth, options.KeyValueHeads * options.KeyWidth, options.KeyValueHeads * options.ValueWidth];
+
+    /// <summary>Whether an input is rotated: queries and keys are, values are not.</summary>
+    private static bool HasPairs(int input) => input < 2;
+
+    /// <summary>The tensors that a block of the given layout can have, and which of them the options take.</summary>
+    private static List<BlockEntry> Entries(InfiniAttentionOptions options, LayoutNames names)
     {
-        var (q, k, v) = (QueryRows(options), KeyRows(options), ValueRows(options));
-        return (fused.narrow(0, 0, q), fused.narrow(0, q, k), fused.narrow(0, q + k, v));
+        var (query, key, value, output) = options.Biases;
+        if (names.IsFused && options.InputBias is null)
+        {
+            throw new ArgumentException(
+                $"The layer's QueryBias, KeyBias and ValueBias are {query}, {key} and {value}; they must be equal for weights with one '{names.Input(0, "bias")}' for all three.",
+                nameof(options));
+        }
+
+        var rows = InputRows(options);
+        (long Rows, bool HasBias, string Option)[] inputs = names.IsFused
+            ? [(rows.Sum(), query, "QueryBias, KeyBias and ValueBias")]
+            : [(rows[0], query, nameof(options.QueryBias)), (rows[1], key, nameof(options.KeyBias)), (rows[2], value, nameof(options.ValueBias))];
+        var inner = options.NumHeads * options.ValueWidth;
+        var entries = new List<BlockEntry>();
+        for (var i = 0; i < inputs.Length; i++)
+        {
+            entries.Add(new(names.Input(i, "weight"), names.IsTransposed ? [options.EmbedDim, inputs[i].Rows] : [inputs[i].Rows, options.EmbedDim]));
+            entries.Add(new(names.Input(i, "bias"), [inputs[i].Rows], inputs[i].HasBias, $"Bias or {inputs[i].Option}"));
+        }
+
+        entries.Add(new(names.OutputTensor("weight"), names.IsTransposed ? [inner, options.EmbedDim] : [options.EmbedDim, inner]));
+        entries.Add(new(names.OutputTensor("bias"), [options.EmbedDim], output, $"Bias or {nameof(options.OutputBias)}"));
+        entries.AddRange(NormNames.Select(name => new BlockEntry(name, [options.KeyWidth], options.QueryKeyNorm, nameof(options.QueryKeyNorm))));
+        return entries;
     }
 
     /// <summary>

@@ -25,7 +25,8 @@ public sealed partial class InfiniAttentionModule
         using var scope = NewDisposeScope();
         var weights = attention.state_dict();
         var weight = weights["out_proj.weight"];
-        var layer = new InfiniAttentionModule(options with { Bias = weights.ContainsKey("out_proj.bias") }, weight.device, weight.dtype);
+        options = options with { Bias = weights.ContainsKey("out_proj.bias"), QueryBias = null, KeyBias = null, ValueBias = null, OutputBias = null };
+        var layer = new InfiniAttentionModule(options, weight.device, weight.dtype);
         try
         {
             AttentionWeights.Load(layer, weights);

@@ -75,13 +75,17 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
         Require(options.NumHeads * options.KeyWidth == width && options.KeyValueHeads * options.KeyWidth == width && options.KeyValueHeads * options.ValueWidth == width,
             $"The options have {options.NumHeads} query heads of {options.KeyWidth} and {options.KeyValueHeads} key/value heads of {options.KeyWidth} and {options.ValueWidth}; "
                 + $"queries, keys and values must each be EmbedDim ({width}) wide.", nameof(options));
+        Require(!options.QueryKeyNorm, "QueryKeyNorm is true; it must be false, because nn.MultiheadAttention has no norms of queries and keys.", nameof(options));
+        Require(options.InputBias is not null,
+            $"QueryBias, KeyBias and ValueBias are {options.Biases.Query}, {options.Biases.Key} and {options.Biases.Value}; they must be equal, because their biases are one tensor.",
+            nameof(options));
         attention = new(options, new Projections(x => Project(x, 0), x => Project(x, 1), x => Project(x, 2), x => out_proj!.call(x)), device, dtype);
         this.causalWithoutMask = causalWithoutMask;
         var type = attention.Gate.dtype;
         in_proj_weight = Parameters.Own(nn.init.xavier_uniform_(empty(3 * width, width, type, device)));
-        in_proj_bias = options.Bias ? Parameters.Own(zeros(3 * width, type, device)) : null;
-        out_proj = nn.Linear(width, width, options.Bias, device, type);
-        if (options.Bias)
+        in_proj_bias = options.InputBias == true ? Parameters.Own(zeros(3 * width, type, device)) : null;
+        out_proj = nn.Linear(width, width, options.Biases.Output, device, type);
+        if (options.Biases.Output)
         {
             nn.init.zeros_(out_proj.bias!);
         }

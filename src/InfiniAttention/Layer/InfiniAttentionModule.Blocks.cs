@@ -18,6 +18,7 @@ public sealed partial class InfiniAttentionModule
         var blocks = Block.Cut(before?.Position ?? 0, x.size(1), Options.SegmentLength, BlockSize.Segments(Options, x), isFirstAlone);
         var type = MemoryState.TypeFor(x.dtype);
         var learned = new MixParameters(Describe.As(gate, type), memory_norm?.In(type));
+        var norms = q_norm is null ? null : new HeadScales(q_norm.In(type), k_norm!.In(type), normEpsilon);
         var isAtOnce = IsAtOnce(x, blocks);
         var heads = isAtOnce ? Project(x, info).Split([.. blocks.Select(block => block.Length)]) : null;
         var inputs = isAtOnce ? null : Inputs(x, blocks);
@@ -30,7 +31,7 @@ public sealed partial class InfiniAttentionModule
             for (var i = 0; i < blocks.Count; i++)
             {
                 var block = blocks[i] with { IsOnly = blocks.Count == 1, HasSuccessor = use.WantsState || i < blocks.Count - 1 };
-                var context = new BlockContext(state, learned, block.IsOnly ? info : info?.Narrow(block.Start, block.Length), use.Observer);
+                var context = new BlockContext(state, learned, norms, block.IsOnly ? info : info?.Narrow(block.Start, block.Length), use.Observer);
                 var (ofBlock, after) = isAtOnce ? Attend(heads![i], context, block) : ProjectAndAttend(inputs![i], context, block);
                 state.Dispose();
                 state = after;
@@ -86,6 +87,7 @@ public sealed partial class InfiniAttentionModule
         var before = context.Before;
         var (batch, segments, n) = (heads.Q.size(0), block.Segments, block.Length / block.Segments);
         var (q, k, v) = (Queries(heads.Q), Keys(heads.K), heads.V.view(batch, segments, n, Options.KeyValueHeads, Options.ValueWidth));
+        (q, k) = context.Norms is { } norms ? (norms.Queries(q), norms.Keys(k)) : (q, k);
         var (memoryQueries, memoryKeys) = (heads.MemoryQ is null ? q : Queries(heads.MemoryQ), heads.MemoryK is null ? k : Keys(heads.MemoryK));
         var offset = before.Position % Options.SegmentLength;
         var queries = new SegmentQueries(rotary?.Rotate(q, offset) ?? q, memoryQueries);
@@ -161,10 +163,11 @@ internal delegate void SegmentObserver(InfiniAttentionModule layer, SegmentToken
 
 /// <summary>The context of a block.</summary>
 /// <param name="Before">The state before it.</param>
-/// <param name="Learned">The gates and the norms.</param>
+/// <param name="Learned">The gates and the norms of the memory.</param>
+/// <param name="Norms">The norms of queries and keys; null for none.</param>
 /// <param name="Info">What is known about its tokens.</param>
 /// <param name="Observer">Called for segments that are written; null if there are no listeners.</param>
-internal readonly record struct BlockContext(MemoryState Before, MixParameters Learned, TokenInfo? Info, SegmentObserver? Observer);
+internal readonly record struct BlockContext(MemoryState Before, MixParameters Learned, HeadScales? Norms, TokenInfo? Info, SegmentObserver? Observer);
 
 /// <summary>What the caller of a call uses.</summary>
 /// <param name="WantsState">Whether the state after it is returned.</param>

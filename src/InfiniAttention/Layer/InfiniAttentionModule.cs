@@ -1,3 +1,4 @@
+using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -10,7 +11,7 @@ namespace InfiniAttention;
 /// <remarks>
 /// B batch, T tokens, D model width, H query heads, G key/value heads, R = H/G query heads of each, K key width, V value
 /// width, N segment length, S segments. Parameters are <c>q_proj</c>, <c>k_proj</c>, <c>v_proj</c>, <c>o_proj</c> and <c>gate</c>,
-/// and, with options beyond the paper, <c>memory_norm</c>, <c>memory_q_proj</c> and <c>memory_k_proj</c>.
+/// and, if the options say so, <c>q_norm</c> and <c>k_norm</c>, and <c>memory_norm</c>, <c>memory_q_proj</c> and <c>memory_k_proj</c>.
 /// M and z are float32 whatever the layer's type, float64 in a float64 layer. In evaluation any number of threads may share a layer.
 /// </remarks>
 public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, nn.IModule<Tensor, TokenInfo?, Tensor>
@@ -23,8 +24,11 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
     private readonly Linear? memory_q_proj;
     private readonly Linear? memory_k_proj;
     private readonly MemoryNorm? memory_norm;
+    private readonly HeadNorm? q_norm;
+    private readonly HeadNorm? k_norm;
     private readonly Projections projections;
     private readonly RotaryEmbedding? rotary;
+    private readonly Scalar normEpsilon;
     private readonly SegmentAttention attention;
 
     /// <summary>Creates the layer with TorchSharp's default initialisation of its projections.</summary>
@@ -42,7 +46,7 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
     /// <c>q_proj</c>, <c>k_proj</c>, <c>v_proj</c> and <c>o_proj</c>, so their entries in <c>state_dict</c> are <c>q_proj.…</c> and so on,
     /// and they are disposed of with it.
     /// </summary>
-    /// <param name="options">Shape and rules. Whether there are biases is up to the projections, not to <c>Bias</c>.</param>
+    /// <param name="options">Shape and rules. Whether there are biases is up to the projections, not to <c>Bias</c> and its kin.</param>
     /// <param name="q_proj">(B, T, D) -> (B, T, H*K)</param>
     /// <param name="k_proj">(B, T, D) -> (B, T, G*K)</param>
     /// <param name="v_proj">(B, T, D) -> (B, T, G*V)</param>
@@ -69,6 +73,8 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
         var type = CheckedType(dtype);
         gate = Parameters.Own(zeros([options.NumHeads], type, device));
         memory_norm = options.MemoryNorm ? new MemoryNorm(options.NumHeads, options.KeyValueHeads, options.ValueWidth, type, device) : null;
+        (q_norm, k_norm) = options.QueryKeyNorm ? (new HeadNorm(options.KeyWidth, type, device), new HeadNorm(options.KeyWidth, type, device)) : (null, null);
+        normEpsilon = options.QueryKeyNormEpsilon;
         if (options.OwnMemoryProjections)
         {
             memory_q_proj = nn.Linear(options.EmbedDim, options.NumHeads * options.KeyWidth, hasBias: false, device, type);
@@ -165,12 +171,14 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
     }
 
     /// <summary>
-    /// Initialises the projections as <c>nn.Linear</c> does, the gates as the options say, and the memory's other parameters: its own projections from
-    /// N(0, 1/D), the scales of its norms at 6 and their weights at 1. Projections that were given stay unchanged.
+    /// Initialises the projections as <c>nn.Linear</c> does, the norms of queries and keys at 1, the gates as the options say, and the memory's other parameters: its own
+    /// projections from N(0, 1/D), the scales of its norms at 6 and their weights at 1. Projections that were given stay unchanged.
     /// </summary>
     public void reset_parameters()
     {
         projections.Reset();
+        q_norm?.Reset();
+        k_norm?.Reset();
         ResetMemoryParameters();
     }
 
@@ -196,6 +204,8 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
             k_proj?.Dispose();
             v_proj?.Dispose();
             o_proj?.Dispose();
+            q_norm?.Dispose();
+            k_norm?.Dispose();
             gate.Dispose();
             memory_q_proj?.Dispose();
             memory_k_proj?.Dispose();
@@ -212,12 +222,12 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
         options.Validate();
         var type = CheckedType(dtype);
         return Projections.Own(
-            Linear(options.EmbedDim, options.NumHeads * options.KeyWidth),
-            Linear(options.EmbedDim, options.KeyValueHeads * options.KeyWidth),
-            Linear(options.EmbedDim, options.KeyValueHeads * options.ValueWidth),
-            Linear(options.NumHeads * options.ValueWidth, options.EmbedDim));
+            Linear(options.EmbedDim, options.NumHeads * options.KeyWidth, options.Biases.Query),
+            Linear(options.EmbedDim, options.KeyValueHeads * options.KeyWidth, options.Biases.Key),
+            Linear(options.EmbedDim, options.KeyValueHeads * options.ValueWidth, options.Biases.Value),
+            Linear(options.NumHeads * options.ValueWidth, options.EmbedDim, options.Biases.Output));
 
-        Linear Linear(long inputs, long outputs) => nn.Linear(inputs, outputs, options.Bias, device, type);
+        Linear Linear(long inputs, long outputs, bool hasBias) => nn.Linear(inputs, outputs, hasBias, device, type);
     }
 
     private static ScalarType CheckedType(ScalarType? dtype)

@@ -1,20 +1,6 @@
+using static InfiniAttention.OptionChecks;
+
 namespace InfiniAttention;
-
-/// <summary>Which elements of a head form the pairs that a rotary embedding rotates.</summary>
-public enum RotaryPairing
-{
-    /// <summary>Element i with element i + K/2 (GPT-NeoX, Hugging Face's LLaMA).</summary>
-    Halves,
-
-    /// <summary>Element 2i with element 2i + 1 (the original LLaMA weights, GPT-J).</summary>
-    Interleaved,
-}
-
-/// <summary>A rotary position embedding of the local attention's queries and keys; the memory has no positions.</summary>
-/// <param name="Theta">Base of the frequencies, greater than 0.</param>
-/// <param name="Pairing">Which elements form pairs.</param>
-/// <param name="Width">How many of a head's elements are rotated, counted from the first (Phi-2 rotates 32 of 80); even. Default: all.</param>
-public sealed record RotaryOptions(double Theta = 10000.0, RotaryPairing Pairing = RotaryPairing.Halves, long? Width = null);
 
 /// <summary>The shape and the rules of an <see cref="InfiniAttentionModule"/>.</summary>
 public sealed record InfiniAttentionOptions
@@ -67,8 +53,29 @@ public sealed record InfiniAttentionOptions
     /// <summary>Rotary embedding of the local attention; null for none. The number of elements it rotates must be even.</summary>
     public RotaryOptions? Rotary { get; init; }
 
+    /// <summary>
+    /// Whether queries and keys are divided by their root mean square and multiplied by a learned weight, before the rotation, head by head (Qwen 3): parameters
+    /// <c>q_norm.weight</c> and <c>k_norm.weight</c>, (K) each. The memory uses the same queries and keys, unless it has its own projections. Default: false.
+    /// </summary>
+    public bool QueryKeyNorm { get; init; }
+
+    /// <summary>What <see cref="QueryKeyNorm"/> adds to the mean square, greater than 0. Default: 1e-6.</summary>
+    public double QueryKeyNormEpsilon { get; init; } = 1e-6;
+
     /// <summary>Whether the four projections have biases. Default: false.</summary>
     public bool Bias { get; init; }
+
+    /// <summary>Whether the projection of queries has a bias. Default: as <see cref="Bias"/> says.</summary>
+    public bool? QueryBias { get; init; }
+
+    /// <summary>Whether the projection of keys has a bias. Default: as <see cref="Bias"/> says.</summary>
+    public bool? KeyBias { get; init; }
+
+    /// <summary>Whether the projection of values has a bias. Default: as <see cref="Bias"/> says.</summary>
+    public bool? ValueBias { get; init; }
+
+    /// <summary>Whether the projection of the output has a bias. Default: as <see cref="Bias"/> says.</summary>
+    public bool? OutputBias { get; init; }
 
     /// <summary>Probability, in [0, 1), of dropping a local attention weight in training. Default: 0.</summary>
     public double Dropout { get; init; }
@@ -100,6 +107,12 @@ public sealed record InfiniAttentionOptions
     /// <summary>How many elements of a head the rotary embedding rotates.</summary>
     internal long RotaryWidth => Rotary is { } rotary ? rotary.Width ?? KeyWidth : 0;
 
+    /// <summary>Whether queries, keys, values and the output have a bias.</summary>
+    internal (bool Query, bool Key, bool Value, bool Output) Biases => (QueryBias ?? Bias, KeyBias ?? Bias, ValueBias ?? Bias, OutputBias ?? Bias);
+
+    /// <summary>Whether queries, keys and values have a bias, if all of them or none of them has one; null otherwise.</summary>
+    internal bool? InputBias => Biases.Query == Biases.Key && Biases.Key == Biases.Value ? Biases.Query : null;
+
     /// <summary>Whether the local attention uses other keys than the memory.</summary>
     internal bool HasOtherLocalKeys => Rotary is not null || OwnMemoryProjections;
 
@@ -129,23 +142,7 @@ public sealed record InfiniAttentionOptions
         Require(double.IsFinite(GateInit), nameof(GateInit), GateInit, "a finite number");
         Require(GateInitPerHead is null || (GateInitPerHead.Count == NumHeads && GateInitPerHead.All(double.IsFinite)), nameof(GateInitPerHead),
             GateInitPerHead is null ? null : $"[{string.Join(", ", GateInitPerHead)}]", $"one finite number for each of the {NumHeads} heads");
-        if (Rotary is { } rotary)
-        {
-            Require(rotary.Width is not null || KeyWidth % 2 == 0, nameof(HeadDim), KeyWidth, "an even number, because Rotary rotates pairs of elements");
-            Require(rotary.Width is null || (rotary.Width >= 2 && rotary.Width <= KeyWidth && rotary.Width % 2 == 0), nameof(RotaryOptions.Width), rotary.Width,
-                $"an even number from 2 to the width of a head ({KeyWidth})");
-            Require(double.IsFinite(rotary.Theta) && rotary.Theta > 0, nameof(RotaryOptions.Theta), rotary.Theta, "a finite number greater than 0");
-            Require(Enum.IsDefined(rotary.Pairing), nameof(RotaryOptions.Pairing), rotary.Pairing, "Halves or Interleaved");
-        }
-    }
-
-    private static void AtLeastOne(long? value, string name) => Require(value is null or >= 1, name, value, "an integer of at least 1");
-
-    private static void Require(bool holds, string name, object? given, string allowed)
-    {
-        if (!holds)
-        {
-            throw new ArgumentException($"{name} is {given}; it must be {allowed}.", name);
-        }
+        Rotary?.Validate(KeyWidth);
+        Positive(QueryKeyNormEpsilon, nameof(QueryKeyNormEpsilon));
     }
 }

@@ -11,6 +11,9 @@ namespace InfiniAttention;
 /// </summary>
 internal sealed class RotaryEmbedding(RotaryOptions options, long width, long first, long end) : IDisposable
 {
+    private readonly double[] frequencies = options.Scaling?.Frequencies(options.Theta, width, end - first) ?? RotaryScaling.Plain(options.Theta, width);
+    private readonly double amplitude = options.Scaling?.Amplitude ?? 1;
+
     // One table for each device and type that the layer was used with. Tables are not weights, and threads share them.
     private readonly ConcurrentDictionary<(DeviceType, int, ScalarType), Lazy<(Tensor Cos, Tensor Sin)>> tables = new();
 
@@ -45,7 +48,7 @@ internal sealed class RotaryEmbedding(RotaryOptions options, long width, long fi
         ? x.roll(width / 2, -1)
         : x.reshape(-1, 2).flip(1).view(Describe.Sizes(x));
 
-    /// <summary>Cosines, and sines that are negative for the first element of a pair, each (end - first, width).</summary>
+    /// <summary>Cosines times the amplitude, and sines times it that are negative for the first element of a pair, each (end - first, width).</summary>
     private (Tensor Cos, Tensor Sin) CreateTables(Device device, ScalarType type)
     {
         var rows = end - first;
@@ -54,11 +57,11 @@ internal sealed class RotaryEmbedding(RotaryOptions options, long width, long fi
         {
             for (var pair = 0L; pair < width / 2; pair++)
             {
-                var angle = (first + row) * Math.Pow(options.Theta, -2.0 * pair / width);
+                var angle = (first + row) * frequencies[pair];
                 var (one, other) = options.Pairing == RotaryPairing.Halves ? (pair, pair + (width / 2)) : (2 * pair, (2 * pair) + 1);
-                cos[(row * width) + one] = cos[(row * width) + other] = Math.Cos(angle);
-                sin[(row * width) + one] = -Math.Sin(angle);
-                sin[(row * width) + other] = Math.Sin(angle);
+                cos[(row * width) + one] = cos[(row * width) + other] = amplitude * Math.Cos(angle);
+                sin[(row * width) + one] = -amplitude * Math.Sin(angle);
+                sin[(row * width) + other] = amplitude * Math.Sin(angle);
             }
         }
 

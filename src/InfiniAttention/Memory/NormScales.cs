@@ -28,21 +28,12 @@ internal sealed record NormScales(Tensor QueryScale, Tensor KeyScale, Tensor Rea
     {
         using var scope = NewDisposeScope();
         var weight = ReadWeight.view(a.size(3), a.size(4), a.size(5));
-        return (a.mul(weight).MoveToOuterDisposeScope(), InverseRms(a).MoveToOuterDisposeScope());
+        return (a.mul(weight).MoveToOuterDisposeScope(), RootMeanSquare.Inverse(a, EpsilonScalar).MoveToOuterDisposeScope());
     }
 
     private static Tensor Scaled(Tensor x, Tensor scale)
     {
         using var scope = NewDisposeScope();
-        return x.mul(InverseRms(x).mul(scale)).MoveToOuterDisposeScope();
-    }
-
-    /// <summary>1 / sqrt(mean(x²) + epsilon) over the last dimension, which is kept.</summary>
-    private static Tensor InverseRms(Tensor x)
-    {
-        using var scope = NewDisposeScope();
-        using Scalar inverseWidth = 1.0 / x.size((int)x.dim() - 1);
-        var length = x.norm(-1, keepdim: true);
-        return length.mul(length).mul(inverseWidth).add(EpsilonScalar, Scalars.One).rsqrt().MoveToOuterDisposeScope();
+        return x.mul(RootMeanSquare.Inverse(x, EpsilonScalar).mul(scale)).MoveToOuterDisposeScope();
     }
 }

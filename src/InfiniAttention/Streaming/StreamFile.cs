@@ -1,4 +1,6 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using static TorchSharp.torch;
 
 namespace InfiniAttention;
@@ -103,9 +105,21 @@ internal static class StreamFile
     private static string Describe(StreamStates states) => string.Join("; ", states.Layers.Select(layer =>
     {
         var o = layer.Layer.Options;
-        var rotary = o.Rotary is { } r ? string.Create(CultureInfo.InvariantCulture, $"{r.Theta:R} {r.Pairing} {o.RotaryWidth}") : "none";
+        var rotary = o.Rotary is { } r ? string.Create(CultureInfo.InvariantCulture, $"{r.Theta:R} {r.Pairing} {o.RotaryWidth}{Scaling(r, o)}") : "none";
         return $"{layer.Name}: H {o.NumHeads}, G {o.KeyValueHeads}, K {o.KeyWidth}, V {o.ValueWidth}, N {o.SegmentLength}, " +
-            $"{o.Update} {o.DeltaNormalizer} {o.EmptyMemory}, rotary {rotary}, {layer.Layer.Gate.dtype}"
+            $"{o.Update} {o.DeltaNormalizer} {o.EmptyMemory}, rotary {rotary}, {layer.Layer.Gate.dtype}{(o.QueryKeyNorm ? ", query and key norm" : "")}"
             + $"{(o.MemoryNorm ? ", memory norm" : "")}{(o.OwnMemoryProjections ? ", own memory projections" : "")}{(o.LocalSegments > 1 ? $", {o.LocalSegments} local segments" : "")}";
     }));
+
+    /// <summary>The kind of a scaling of rotary frequencies, with a fingerprint of what it does.</summary>
+    private static string Scaling(RotaryOptions rotary, InfiniAttentionOptions options)
+    {
+        if (rotary.Scaling is not { } scaling)
+        {
+            return "";
+        }
+
+        double[] numbers = [.. scaling.Frequencies(rotary.Theta, options.RotaryWidth, options.LocalSegments * options.SegmentLength), scaling.Amplitude];
+        return $" {scaling.GetType().Name} {Convert.ToHexString(SHA256.HashData(MemoryMarshal.AsBytes<double>(numbers)))[..16]}";
+    }
 }

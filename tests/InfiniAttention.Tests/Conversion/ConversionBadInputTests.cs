@@ -50,12 +50,46 @@ public class ConversionBadInputTests
         "nothing was loaded");
 
     [Fact]
-    public void Biases_are_all_or_nothing()
+    public void Biases_that_the_options_do_not_say_are_named_with_their_option()
     {
-        IsRefused(weights => weights["q_proj.bias"] = randn(24), "'q_proj.bias' (24) is left over; with it Bias must be true");
+        IsRefused(weights => weights["q_proj.bias"] = randn(24), "'q_proj.bias' (24) is left over; with it Bias or QueryBias must be true");
         IsRefused(Options with { Bias = true }, weights => weights["q_proj.bias"] = randn(24),
-            "'k_proj.bias' (12) is missing; if the block has other biases but not this one, add zeros", "'o_proj.bias' (24) is missing");
-        IsRefused(Options with { Bias = true }, _ => { }, "'k_proj.bias' (12) is missing; without it Bias must be false");
+            "'k_proj.bias' (12) is missing; without it Bias or KeyBias must be false", "'o_proj.bias' (24) is missing; without it Bias or OutputBias must be false");
+    }
+
+    [Fact]
+    public void Norms_that_the_options_do_not_say_are_named_with_their_option()
+    {
+        IsRefused(weights => weights["k_norm.weight"] = randn(6), "'k_norm.weight' (6) is left over; with it QueryKeyNorm must be true");
+        IsRefused(Options with { QueryKeyNorm = true }, weights => weights["k_norm.weight"] = randn(24),
+            "'q_norm.weight' (6) is missing; without it QueryKeyNorm must be false", "'k_norm.weight' has shape (24); the layer takes (6)");
+    }
+
+    [Theory]
+    [InlineData("q_norm.weight")]
+    [InlineData("q_proj.bias")]
+    [InlineData("k_layernorm.weight")]
+    public void Weights_cannot_be_skipped(string name)
+    {
+        using var scope = NewDisposeScope();
+        var weights = Weights();
+        weights[name] = randn(6);
+        var error = Assert.Throws<ArgumentException>("skip", () => AttentionWeights.Load(new(Options), weights, skip: ["rotary_emb.inv_freq", name]));
+        Assert.Contains($"'{name}'", error.Message);
+    }
+
+    [Fact]
+    public void One_bias_for_queries_keys_and_values_does_not_fit_a_layer_in_which_only_some_have_one()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniAttentionModule(Options with { QueryBias = true });
+        var saved = AttentionWeights.Save(layer, AttentionLayout.Phi3);
+        Assert.Contains("QueryBias, KeyBias and ValueBias are True, False and False", Assert.Throws<ArgumentException>(() => AttentionWeights.Load(layer, saved)).Message);
+
+        var full = new InfiniAttentionModule(Options with { QueryBias = true, KeyBias = true, ValueBias = true });
+        AttentionWeights.Load(full, saved);
+        var x = randn(2, 11, 24);
+        Assert.Equal(0, ConversionTests.Difference(layer.call(x), full.call(x)));
     }
 
     [Fact]
@@ -156,6 +190,9 @@ public class ConversionBadInputTests
         Assert.Throws<ArgumentException>("vdim", () => new InfiniMultiheadAttention(24, 4, 8, vdim: 12));
         Assert.ThrowsAny<ArgumentException>(() => new InfiniMultiheadAttention(24, 5, 8));
         Assert.ThrowsAny<ArgumentException>(() => new InfiniMultiheadAttention(24, 4, 0));
+        var options = new InfiniAttentionOptions { EmbedDim = 24, NumHeads = 4, SegmentLength = 8 };
+        Assert.Throws<ArgumentException>("options", () => new InfiniMultiheadAttention(options with { QueryKeyNorm = true }));
+        Assert.Throws<ArgumentException>("options", () => new InfiniMultiheadAttention(options with { Bias = true, KeyBias = false }));
     }
 
     [Fact]

@@ -17,11 +17,12 @@ public class HeadTests(ITestOutputHelper output)
             int[] groups = Order(one.Seed, one.KeyValueHeads);
             int[] heads = [.. groups.SelectMany(g => Order(one.Seed + g, one.HeadsPerGroup).Select(h => g * one.HeadsPerGroup + h))];
             var permuted = new Dictionary<string, Tensor>(weights);
-            foreach (string suffix in one.Bias ? new[] { ".weight", ".bias" } : [".weight"])
+            foreach ((string name, int[] order, int width) in new[] { ("q_proj", heads, one.HeadDim), ("k_proj", groups, one.HeadDim), ("v_proj", groups, one.ValueDim) })
             {
-                permuted["q_proj" + suffix] = Pick(weights["q_proj" + suffix], 0, heads, one.HeadDim);
-                permuted["k_proj" + suffix] = Pick(weights["k_proj" + suffix], 0, groups, one.HeadDim);
-                permuted["v_proj" + suffix] = Pick(weights["v_proj" + suffix], 0, groups, one.ValueDim);
+                foreach (string entry in new[] { name + ".weight", name + ".bias" }.Where(weights.ContainsKey))
+                {
+                    permuted[entry] = Pick(weights[entry], 0, order, width);
+                }
             }
 
             permuted["o_proj.weight"] = Pick(weights["o_proj.weight"], 1, heads, one.ValueDim);
@@ -50,10 +51,12 @@ public class HeadTests(ITestOutputHelper output)
             Dictionary<string, Tensor> weights = one.Weights();
             int[] repeated = [.. Enumerable.Range(0, (int)one.Heads).Select(h => h / one.HeadsPerGroup)];
             var full = new Dictionary<string, Tensor>(weights);
-            foreach (string suffix in one.Bias ? new[] { ".weight", ".bias" } : [".weight"])
+            foreach ((string name, int width) in new[] { ("k_proj", one.HeadDim), ("v_proj", one.ValueDim) })
             {
-                full["k_proj" + suffix] = Pick(weights["k_proj" + suffix], 0, repeated, one.HeadDim);
-                full["v_proj" + suffix] = Pick(weights["v_proj" + suffix], 0, repeated, one.ValueDim);
+                foreach (string entry in new[] { name + ".weight", name + ".bias" }.Where(weights.ContainsKey))
+                {
+                    full[entry] = Pick(weights[entry], 0, repeated, width);
+                }
             }
 
             foreach (string name in new[] { "memory_norm.key_scale", "memory_k_proj.weight" }.Where(weights.ContainsKey))

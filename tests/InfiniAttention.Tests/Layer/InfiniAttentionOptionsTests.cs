@@ -24,6 +24,15 @@ public class InfiniAttentionOptionsTests
         { "Theta", Valid with { Rotary = new RotaryOptions(0) }, ["0"] },
         { "Theta", Valid with { Rotary = new RotaryOptions(double.NaN) }, ["NaN"] },
         { "Pairing", Valid with { Rotary = new RotaryOptions(100, (RotaryPairing)7) }, ["7", "Halves", "Interleaved"] },
+        { "Factor", Scaled(new LinearRotaryScaling(0)), ["0", "greater than 0"] },
+        { "HighFrequencyFactor", Scaled(new Llama3RotaryScaling(8, 8192, 4, 4)), ["4", "LowFrequencyFactor"] },
+        { "OriginalLength", Scaled(new Llama3RotaryScaling(8, 0)), ["0"] },
+        { "BetaFast", Scaled(new YarnRotaryScaling(4, 64) { BetaFast = 0.5 }), ["0.5", "BetaSlow (1)"] },
+        { "AttentionFactor", Scaled(new YarnRotaryScaling(4, 64) { AttentionFactor = -1 }), ["-1"] },
+        { "ShortFactors", Scaled(new LongRotaryScaling([1, 2], [1], 64, 4)), ["[1, 2]", "1 rotated pairs"] },
+        { "LongFactors", Scaled(new LongRotaryScaling([1], [double.NaN], 64, 4)), ["[NaN]"] },
+        { "PerPair", Scaled(new GivenRotaryFrequencies([])), ["[]"] },
+        { "QueryKeyNormEpsilon", Valid with { QueryKeyNormEpsilon = 0 }, ["0"] },
         { "Dropout", Valid with { Dropout = -0.1 }, ["-0.1"] },
         { "Dropout", Valid with { Dropout = 1.5 }, ["1.5"] },
         { "Dropout", Valid with { Dropout = double.NaN }, ["NaN"] },
@@ -34,6 +43,8 @@ public class InfiniAttentionOptionsTests
         { "BlockTokens", Valid with { BlockTokens = 0 }, ["0"] },
         { "EmptyMemory", Valid with { EmptyMemory = (EmptyMemory)9 }, ["9", "LocalOnly", "Gated"] },
     };
+
+    private static InfiniAttentionOptions Scaled(RotaryScaling scaling) => Valid with { Rotary = new RotaryOptions { Scaling = scaling } };
 
     [Theory]
     [MemberData(nameof(Impossible))]

@@ -12,6 +12,7 @@ public class NativeMemoryTests(ITestOutputHelper output)
         "forward linear", "forward delta", "forward rotary", "forward grouped", "forward a part of a segment", "ForwardFrom", "one token",
         "forward padded", "forward packed", "forward in bfloat16", "forward with norms", "forward with norms in bfloat16", "one token with norms",
         "forward with two segments in view", "forward packed with two segments in view", "one token with two segments in view",
+        "forward with query and key norms", "forward with query and key norms in bfloat16", "one token with query and key norms",
     ];
 
     [Theory]
@@ -87,8 +88,9 @@ public class NativeMemoryTests(ITestOutputHelper output)
         };
         one = one with
         {
-            Norm = name.Contains("norms", StringComparison.Ordinal),
-            OwnMemoryProjections = name.Contains("norms", StringComparison.Ordinal),
+            Norm = name.Contains("with norms", StringComparison.Ordinal),
+            OwnMemoryProjections = name.Contains("with norms", StringComparison.Ordinal),
+            HeadNorm = name.Contains("query and key norms", StringComparison.Ordinal),
             LocalSegments = name.Contains("two segments", StringComparison.Ordinal) ? 2 : 1,
             Documents = name.Contains("packed", StringComparison.Ordinal),
         };

@@ -70,8 +70,8 @@ internal sealed class OracleAttention(InfiniAttentionOptions options, IReadOnlyD
             row.StartDocument();
         }
 
-        Tensor[] queries = Heads(Project("q_proj", x), K);
-        Tensor[] keys = Heads(Project("k_proj", x), K);
+        Tensor[] queries = [.. Heads(Project("q_proj", x), K).Select(q => HeadNorm(q, "q_norm.weight"))];
+        Tensor[] keys = [.. Heads(Project("k_proj", x), K).Select(k => HeadNorm(k, "k_norm.weight"))];
         Tensor[] values = Heads(Project("v_proj", x), V);
         Tensor[] memoryKeys = options.OwnMemoryProjections ? Heads(matmul(weights["memory_k_proj.weight"], x), K) : keys;
         Tensor[] memoryQueries = options.OwnMemoryProjections ? Heads(matmul(weights["memory_q_proj.weight"], x), K) : queries;
@@ -114,6 +114,10 @@ internal sealed class OracleAttention(InfiniAttentionOptions options, IReadOnlyD
     /// <summary>A key or query of the memory: with MemoryNorm, divided by its root mean square and multiplied by the head's scale.</summary>
     private Tensor Normalized(Tensor x, string scale, int head) => options.MemoryNorm ? weights[scale].select(0, head) * x / Rms(x) : x;
 
+    /// <summary>A query or key before its rotation: with QueryKeyNorm, divided by its root mean square and multiplied by the weight of all heads.</summary>
+    private Tensor HeadNorm(Tensor x, string weight) =>
+        options.QueryKeyNorm ? weights[weight] * x / (x.square().mean() + options.QueryKeyNormEpsilon).sqrt() : x;
+
     private static Tensor Rms(Tensor x) => (x.square().mean() + 1e-6).sqrt();
 
     /// <summary>Local attention of the newest token over its own segment and, with two local segments, the one before.</summary>
@@ -137,10 +141,10 @@ internal sealed class OracleAttention(InfiniAttentionOptions options, IReadOnlyD
     private Tensor Project(string name, Tensor x)
     {
         Tensor y = matmul(weights[name + ".weight"], x);
-        return options.Bias ? y + weights[name + ".bias"] : y;
+        return weights.TryGetValue(name + ".bias", out Tensor? bias) ? y + bias : y;
     }
 
-    /// <summary>Rotates pair i of a vector (K) by position * theta^(-2i/K), as a product with a K x K matrix.</summary>
+    /// <summary>Rotates pair i of a vector (K) by position * its frequency, and scales it by the attention factor, as a product with a K x K matrix.</summary>
     private Tensor Rotate(Tensor x, int position)
     {
         if (options.Rotary is not { } rotary)
@@ -148,14 +152,15 @@ internal sealed class OracleAttention(InfiniAttentionOptions options, IReadOnlyD
             return x;
         }
 
+        (double[] frequencies, double factor) = OracleRotary.Of(rotary, K, options.LocalSegments * options.SegmentLength);
         double[] rotation = new double[K * K];
         for (int i = 0; i < K / 2; i++)
         {
             (int a, int b) = rotary.Pairing == RotaryPairing.Halves ? (i, i + K / 2) : (2 * i, 2 * i + 1);
-            double angle = position * Math.Pow(rotary.Theta, -2.0 * i / K);
-            rotation[a * K + a] = rotation[b * K + b] = Math.Cos(angle);
-            rotation[a * K + b] = -Math.Sin(angle);
-            rotation[b * K + a] = Math.Sin(angle);
+            double angle = position * frequencies[i];
+            rotation[a * K + a] = rotation[b * K + b] = factor * Math.Cos(angle);
+            rotation[a * K + b] = -factor * Math.Sin(angle);
+            rotation[b * K + a] = factor * Math.Sin(angle);
         }
 
         return matmul(tensor(rotation).reshape(K, K), x);

@@ -98,6 +98,44 @@ public class ConversionSnippets
     }
 
     [Fact]
+    public void Qwen()
+    {
+        using var scope = NewDisposeScope();
+        var block = new QwenBlock(D, Heads, KeyHeads, D / Heads, hasBias: true, hasNorm: true);
+        var weights = Placed(block, "model.layers.0.self_attn");
+
+        #region Qwen after
+        var attention = new InfiniAttentionModule(new InfiniAttentionOptions
+        {
+            EmbedDim = 48,
+            NumHeads = 4,
+            NumKeyValueHeads = 2,
+            SegmentLength = 16,
+            Bias = true,           // Qwen 2
+            OutputBias = false,
+            QueryKeyNorm = true,   // Qwen 3
+            Rotary = new RotaryOptions(Theta: 1000000),
+        });
+        AttentionWeights.Load(attention, weights, "model.layers.0.self_attn");
+        #endregion
+
+        AreTheSame(block, attention.call);
+    }
+
+    [Fact]
+    public void Scaled_frequencies()
+    {
+        #region scaled frequencies
+        var llama31 = new RotaryOptions(500000) { Scaling = new Llama3RotaryScaling(Factor: 8, OriginalLength: 8192) };
+        var stretched = new RotaryOptions { Scaling = new LinearRotaryScaling(Factor: 4) };
+        var yarn = new RotaryOptions(1000000) { Scaling = new YarnRotaryScaling(Factor: 4, OriginalLength: 32768) };
+        #endregion
+
+        Assert.All(new[] { llama31, stretched, yarn }, rotary =>
+            new InfiniAttentionModule(new InfiniAttentionOptions { EmbedDim = 48, NumHeads = 4, SegmentLength = 16, Rotary = rotary }).Dispose());
+    }
+
+    [Fact]
     public void Meta_llama()
     {
         using var scope = NewDisposeScope();

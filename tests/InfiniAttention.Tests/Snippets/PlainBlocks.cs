@@ -86,6 +86,47 @@ internal sealed class LlamaBlock : PlainBlock
 }
 #endregion
 
+#region Qwen before
+internal sealed class QwenBlock : PlainBlock
+{
+    private readonly long heads, keyHeads;
+    private readonly Linear q_proj, k_proj, v_proj, o_proj;
+    private readonly RmsNorm? q_norm, k_norm;
+
+    public QwenBlock(long width, long heads, long keyHeads, long headWidth, bool hasBias, bool hasNorm) : base(nameof(QwenBlock))
+    {
+        (this.heads, this.keyHeads) = (heads, keyHeads);
+        q_proj = nn.Linear(width, heads * headWidth, hasBias);
+        k_proj = nn.Linear(width, keyHeads * headWidth, hasBias);
+        v_proj = nn.Linear(width, keyHeads * headWidth, hasBias);
+        o_proj = nn.Linear(heads * headWidth, width, hasBias: false);
+        (q_norm, k_norm) = hasNorm ? (new RmsNorm(headWidth), new RmsNorm(headWidth)) : (null, null);
+        RegisterComponents();
+    }
+
+    public override Tensor forward(Tensor x, Tensor? padding)
+    {
+        var (q, k, v) = (Heads(q_proj.call(x), heads), Heads(k_proj.call(x), keyHeads), Heads(v_proj.call(x), keyHeads));
+        (q, k) = (RotateHalves(q_norm?.call(q) ?? q, 1000000), RotateHalves(k_norm?.call(k) ?? k, 1000000));
+        return o_proj.call(Attend(q, k.repeat_interleave(heads / keyHeads, 1), v.repeat_interleave(heads / keyHeads, 1), padding));
+    }
+}
+
+/// <summary>x w / sqrt(mean(x^2) + 1e-6) over the last dimension.</summary>
+internal sealed class RmsNorm : nn.Module<Tensor, Tensor>
+{
+    private readonly Parameter weight;
+
+    public RmsNorm(long width) : base(nameof(RmsNorm))
+    {
+        weight = nn.Parameter(ones(width));
+        RegisterComponents();
+    }
+
+    public override Tensor forward(Tensor x) => weight * x * rsqrt(x.square().mean([-1], keepdim: true) + 1e-6);
+}
+#endregion
+
 #region Meta's LLaMA before
 internal sealed class MetaLlamaBlock : PlainBlock
 {

@@ -36,7 +36,15 @@ internal sealed record LayerCase
 
     public RotaryPairing? Rotary { get; init; }
 
+    /// <summary>How the frequencies are scaled: an index of <see cref="Scalings"/>.</summary>
+    public int Scaling { get; init; }
+
     public bool Bias { get; init; }
+
+    /// <summary>The projections that have no bias although the others have one: a bit for each.</summary>
+    public int Unbiased { get; init; }
+
+    public bool HeadNorm { get; init; }
 
     public bool Padding { get; init; }
 
@@ -64,7 +72,8 @@ internal sealed record LayerCase
         from empty in Gen.Elements(EmptyMemory.LocalOnly, EmptyMemory.Gated)
         from rotary in Gen.Elements<RotaryPairing?>(null, RotaryPairing.Halves, RotaryPairing.Interleaved)
         from block in Gen.Choose(0, 3)
-        from flags in Gen.ArrayOf(Gen.Elements(false, true), 6)
+        from flags in Gen.ArrayOf(Gen.Elements(false, true), 7)
+        from decoder in Gen.Zip(Gen.Choose(0, 5), Gen.Choose(0, 15))
         from local in Gen.Choose(1, 2)
         select new LayerCase
         {
@@ -89,6 +98,9 @@ internal sealed record LayerCase
             Norm = flags[4],
             OwnMemoryProjections = flags[5],
             LocalSegments = local,
+            HeadNorm = flags[6],
+            Scaling = decoder.Item1,
+            Unbiased = decoder.Item2,
         };
 
     public static Arbitrary<LayerCase> Any { get; } = Arb.From(Generator, Simpler);
@@ -107,8 +119,14 @@ internal sealed record LayerCase
         DeltaNormalizer = DeltaNormalizer,
         EmptyMemory = EmptyMemory,
         BlockTokens = BlockSegments == 0 ? null : (long)BlockSegments * Segment * Batch,
-        Rotary = Rotary is { } pairing ? new RotaryOptions(50.0, pairing) : null,
+        Rotary = Rotary is { } pairing ? new RotaryOptions(50.0, pairing) { Scaling = Scalings(HeadDim / 2)[Scaling] } : null,
         Bias = Bias,
+        QueryBias = Bias && HasNoBias(0) ? false : null,
+        KeyBias = Bias && HasNoBias(1) ? false : null,
+        ValueBias = Bias && HasNoBias(2) ? false : null,
+        OutputBias = Bias && HasNoBias(3) ? false : null,
+        QueryKeyNorm = HeadNorm,
+        QueryKeyNormEpsilon = 1e-3,
         MemoryNorm = Norm,
         OwnMemoryProjections = OwnMemoryProjections,
         LocalSegments = LocalSegments,
@@ -127,9 +145,16 @@ internal sealed record LayerCase
             ["o_proj.weight"] = draw.Normal(1 / Math.Sqrt(Heads * ValueDim), EmbedDim, Heads * ValueDim),
             ["gate"] = draw.Normal(1, Heads),
         };
-        foreach (string projection in Bias ? new[] { "q_proj", "k_proj", "v_proj", "o_proj" } : [])
+        string[] projections = ["q_proj", "k_proj", "v_proj", "o_proj"];
+        foreach (string projection in projections.Where((_, i) => Bias && !HasNoBias(i)))
         {
             weights[projection + ".bias"] = draw.Normal(0.3, weights[projection + ".weight"].shape[0]);
+        }
+
+        if (HeadNorm)
+        {
+            weights["q_norm.weight"] = draw.Normal(1, HeadDim);
+            weights["k_norm.weight"] = draw.Normal(1, HeadDim);
         }
 
         if (Norm)
@@ -173,6 +198,23 @@ internal sealed record LayerCase
         return padding is null && starts is null && writes is null ? null : new TokenInfo { KeyPaddingMask = padding, DocumentStarts = starts, WriteWeights = writes };
     }
 
+    private bool HasNoBias(int projection) => (Unbiased >> projection & 1) == 1;
+
+    /// <summary>None, and each kind of scaling, so that with theta 50 the pairs of a head are scaled differently.</summary>
+    private static RotaryScaling?[] Scalings(int pairs)
+    {
+        double[] Numbers(double first, double step) => [.. Enumerable.Range(0, pairs).Select(i => first + i * step)];
+        return
+        [
+            null,
+            new LinearRotaryScaling(2.5),
+            new Llama3RotaryScaling(3, 40),
+            new YarnRotaryScaling(4, 40) { BetaFast = 4, Truncate = pairs < 3 },
+            new LongRotaryScaling(Numbers(1, 0.3), Numbers(1.5, 0.8), 5, 4),
+            new GivenRotaryFrequencies(Numbers(0.2, 0.5), 1.2),
+        ];
+    }
+
     /// <summary>Single padded tokens, and in some rows left padding, as in batches of prompts.</summary>
     private Tensor PaddingMask(Draw draw)
     {
@@ -202,6 +244,9 @@ internal sealed record LayerCase
             one with { Documents = false },
             one with { WriteWeights = false },
             one with { Bias = false },
+            one with { Unbiased = 0 },
+            one with { HeadNorm = false },
+            one with { Scaling = 0 },
             one with { Rotary = null },
             one with { Update = MemoryUpdate.Linear, DeltaNormalizer = DeltaNormalizer.BeforeSegment },
             one with { BlockSegments = 0 },

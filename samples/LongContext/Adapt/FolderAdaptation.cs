@@ -1,0 +1,178 @@
+using System.Globalization;
+using LongContext.Models;
+using Spectre.Console;
+using static TorchSharp.torch;
+
+namespace LongContext.Adapt;
+
+/// <summary>What <c>adapt --model</c> is asked for.</summary>
+public sealed record FolderAdaptationSettings
+{
+    public required string Model { get; init; }
+    public required string Output { get; init; }
+    public required IReadOnlyList<string> Texts { get; init; }
+
+    /// <summary>Files that are not read in training; none for the last tenth of each text.</summary>
+    public IReadOnlyList<string> HeldOut { get; init; } = [];
+    public required ConversionOptions Conversion { get; init; }
+    public required int Steps { get; init; }
+    public required double Rate { get; init; }
+    public required int Seed { get; init; }
+
+    /// <summary>Tokens of a sequence; null for eight segments.</summary>
+    public long? Length { get; init; }
+}
+
+/// <summary><c>adapt --model</c>: a model that people have converted, continued on texts, evaluated by position, and saved as a folder.</summary>
+public sealed class FolderAdaptation(FolderAdaptationSettings settings)
+{
+    private const int DefaultSegments = 8, MostEvaluated = 8;
+    private const double HeldOutShare = 0.1;
+    private const string CheckpointFile = "training.zip";
+
+    private static readonly TimeSpan SaveEvery = TimeSpan.FromMinutes(1);
+
+    private string CheckpointPath => Path.Combine(settings.Output, CheckpointFile);
+
+    /// <summary>Does all of it; false if it was interrupted.</summary>
+    public bool Run(CancellationToken cancellation)
+    {
+        Directory.CreateDirectory(settings.Output);
+        manual_seed(settings.Seed);
+        var conversion = Conversion();
+        using var model = PretrainedModel.Load(settings.Model, conversion);
+        var segment = model.Decoder.Attention.SegmentLength;
+        var length = settings.Length ?? DefaultSegments * segment;
+        var (texts, heldOut) = Texts(model.Tokenizer);
+        var perplexity = PositionPerplexity.Of(heldOut, length, (int)Math.Clamp(length / segment, 1, DefaultSegments), MostEvaluated);
+        double[]? plain = null, converted, continued;
+        using (var before = Plain(length))
+        {
+            if (before is not null)
+            {
+                Compare(before, model.Decoder, heldOut[0].AsSpan(0, (int)Math.Min(segment, heldOut[0].Length)).ToArray());
+                plain = Measure(perplexity, before, cancellation);
+            }
+        }
+
+        converted = Measure(perplexity, model.Decoder, cancellation);
+        var isDone = Train(model.Decoder, texts, length, cancellation);
+        continued = isDone ? Measure(perplexity, model.Decoder, cancellation) : null;
+        Show(plain, converted, continued, length);
+        if (!isDone)
+        {
+            AnsiConsole.WriteLine($"Interrupted: the same command goes on from {CheckpointPath}.");
+            return false;
+        }
+
+        PretrainedModel.Save(model.Decoder, conversion, settings.Model, settings.Output);
+        AnsiConsole.WriteLine($"Saved: {settings.Output}");
+        return continued is not null;
+    }
+
+    /// <summary>How attention is converted, or was: a folder that was converted already cannot be converted in another way.</summary>
+    private ConversionOptions Conversion()
+    {
+        if (PretrainedModel.SavedOptions(settings.Model) is not { } saved)
+        {
+            return settings.Conversion;
+        }
+
+        var given = settings.Conversion with { SegmentLength = settings.Conversion.SegmentLength ?? saved.SegmentLength };
+        return given == saved ? saved
+            : throw new InputException($"'{settings.Model}' was converted already, with {saved}: give the same --segment, --rule, --memory and --local-segments.");
+    }
+
+    /// <summary>The perplexities; null if interrupted.</summary>
+    private static double[]? Measure(PositionPerplexity perplexity, PretrainedDecoder model, CancellationToken cancellation)
+    {
+        try
+        {
+            return perplexity.Measure(model, cancellation);
+        }
+        catch (OperationCanceledException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>The model before the conversion, in whose view is the whole sequence; null if it was not made for so many tokens.</summary>
+    private PretrainedDecoder? Plain(long length)
+    {
+        try
+        {
+            return PretrainedModel.LoadDecoder(settings.Model, new() { SegmentLength = length });
+        }
+        catch (InputException error)
+        {
+            AnsiConsole.WriteLine($"Not compared with the plain model: {error.Message}");
+            return null;
+        }
+    }
+
+    private (List<long[]> Texts, List<long[]> HeldOut) Texts(ITextTokenizer tokenizer)
+    {
+        List<long[]> all = [.. settings.Texts.Select(Tokens)];
+        return settings.HeldOut.Count > 0
+            ? (all, [.. settings.HeldOut.Select(Tokens)])
+            : ([.. all.Select(text => text[..Kept(text)])], [.. all.Select(text => text[Kept(text)..])]);
+
+        long[] Tokens(string path) => tokenizer.Encode(File.ReadAllText(path));
+
+        static int Kept(long[] text) => (int)(text.Length * (1 - HeldOutShare));
+    }
+
+    /// <summary>Shows, layer by layer, that a segment's outputs are those of the plain model.</summary>
+    private static void Compare(PretrainedDecoder plain, PretrainedDecoder converted, long[] segment)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var tokens = tensor(segment, [1, segment.Length], int64);
+        foreach (var ((before, after), layer) in plain.Body.OutputsOfLayers(tokens).Zip(converted.Body.OutputsOfLayers(tokens)).Select((pair, layer) => (pair, layer)))
+        {
+            var difference = before.sub(after).abs().max().item<float>();
+            var largest = before.abs().max().item<float>();
+            AnsiConsole.WriteLine(string.Create(CultureInfo.InvariantCulture, $"layer {layer + 1} converted: outputs differ by {difference:0.0E+0} at most, of up to {largest:0.0}"));
+        }
+    }
+
+    /// <summary>Trains from the last checkpoint on; whether it came to the end.</summary>
+    private bool Train(PretrainedDecoder model, List<long[]> texts, long length, CancellationToken cancellation) => AnsiConsole.Progress()
+        .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
+        .Start(display =>
+        {
+            using var training = new FolderTraining(model, texts, new(length, settings.Steps, settings.Rate, settings.Seed));
+            var first = File.Exists(CheckpointPath) ? training.Load(CheckpointPath) : 0;
+            var task = display.AddTask($"{length} tokens a step", maxValue: settings.Steps);
+            task.Value = first;
+            var (average, saved) = (0.0, DateTime.UtcNow);
+            var next = training.Run(first, (step, loss) =>
+            {
+                average += (loss - average) / Math.Min(step - first, 30);
+                task.Description = string.Create(CultureInfo.InvariantCulture, $"{length} tokens a step: loss {average:0.000}");
+                task.Value = step;
+                if (DateTime.UtcNow - saved > SaveEvery)
+                {
+                    training.Save(CheckpointPath, step);
+                    saved = DateTime.UtcNow;
+                }
+            }, cancellation);
+            training.Save(CheckpointPath, next);
+            return next == settings.Steps;
+        });
+
+    private static void Show(double[]? plain, double[]? converted, double[]? continued, long length)
+    {
+        var table = new Table { Title = new TableTitle("Perplexity of held-out text") };
+        table.AddColumns(["tokens", "plain, attends to all", "converted, before", "continued, after"]);
+        var bins = (plain ?? converted ?? continued)?.Length ?? 0;
+        for (var bin = 0; bin < bins; bin++)
+        {
+            table.AddRow($"{bin * length / bins} to {((bin + 1) * length / bins) - 1}", Text(plain), Text(converted), Text(continued));
+
+            string Text(double[]? column) => column is null ? "–" : column[bin].ToString("0.00", CultureInfo.InvariantCulture);
+        }
+
+        AnsiConsole.Write(table);
+    }
+}

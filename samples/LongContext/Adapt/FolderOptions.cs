@@ -1,0 +1,56 @@
+using System.CommandLine;
+using InfiniAttention;
+
+namespace LongContext.Adapt;
+
+/// <summary>The options of <c>adapt</c> that concern a model that people have.</summary>
+internal sealed class FolderOptions
+{
+    private readonly Option<DirectoryInfo?> model = new("--model") { Description = "A Hugging Face or llama2.c folder to convert and to continue, in place of a model that is trained first." };
+    private readonly Option<FileInfo[]> text = new("--text") { Description = "With --model: text files to continue on.", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [] };
+    private readonly Option<FileInfo[]> heldOut = new("--held-out")
+    {
+        Description = "With --model: text files for the evaluation; default: the last tenth of each text.",
+        AllowMultipleArgumentsPerToken = true,
+        DefaultValueFactory = _ => [],
+    };
+    private readonly Option<DirectoryInfo?> output = new("--output") { Description = "With --model: the folder for the result, and for what an interrupted training goes on from." };
+    private readonly Option<int?> segment = new("--segment") { Description = "With --model: tokens of a segment; default: what the model sees, at most 2048." };
+    private readonly Option<string?> length = new("--length") { Description = "With --model: tokens of a training sequence; default: eight segments." };
+    private readonly Option<double> rate = new("--rate") { Description = "With --model: the learning rate of the weights.", DefaultValueFactory = _ => 1e-4 };
+
+    public void AddTo(Command command)
+    {
+        foreach (var option in new Option[] { model, text, heldOut, output, segment, length, rate })
+        {
+            command.Options.Add(option);
+        }
+    }
+
+    /// <summary>What is asked for; null without --model.</summary>
+    public FolderAdaptationSettings? Settings(ParseResult arguments, MemoryUpdate rule, MemoryVariant memory, int steps, int seed)
+    {
+        if (arguments.GetValue(model) is not { } folder)
+        {
+            return null;
+        }
+
+        return new()
+        {
+            Model = folder.FullName,
+            Output = arguments.GetValue(output)?.FullName ?? throw new InputException("--model needs --output, the folder for the result."),
+            Texts = arguments.GetValue(text) is { Length: > 0 } texts ? [.. texts.Select(file => file.FullName)] : throw new InputException("--model needs --text, the files to continue on."),
+            HeldOut = [.. arguments.GetValue(heldOut)!.Select(file => file.FullName)],
+            Conversion = new()
+            {
+                SegmentLength = arguments.GetValue(segment) is var tokens && tokens is null or >= 1 ? tokens : throw new InputException("--segment must be at least 1."),
+                Update = rule,
+                Memory = memory,
+            },
+            Steps = steps,
+            Rate = arguments.GetValue(rate) is > 0 and < 1 and var given ? given : throw new InputException("--rate must be greater than 0 and less than 1."),
+            Seed = seed,
+            Length = arguments.GetValue(length) is { } sequence ? TokenCount.Parse(sequence) : null,
+        };
+    }
+}

@@ -1,0 +1,159 @@
+using System.IO.Compression;
+using System.Text.Json;
+using InfiniAttention;
+using LongContext.Comparison;
+using LongContext.Models;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace LongContext.Adapt;
+
+/// <summary>How a converted model is continued.</summary>
+/// <param name="Length">Tokens of a sequence, which begins with an empty memory.</param>
+/// <param name="Steps">One sequence each.</param>
+/// <param name="Rate">The learning rate of the weights.</param>
+/// <param name="Seed">The seed of which sequences are read.</param>
+public sealed record FolderTrainingSettings(long Length, int Steps, double Rate, int Seed);
+
+/// <summary>Continues the pre-training of a converted model on texts, with exact gradients through whole sequences and the graph of one window.</summary>
+public sealed class FolderTraining : IDisposable
+{
+    private const double GateRate = 1e-2, WeightDecay = 0.01, LargestGradient = 1;
+    private const int WarmUp = 10;
+    private const string Weights = "weights", State = "optimizer", Progress = "state.json";
+
+    private readonly PretrainedDecoder model;
+    private readonly IReadOnlyList<long[]> texts;
+    private readonly FolderTrainingSettings settings;
+    private readonly Schedule schedule;
+    private readonly AdamW optimizer;
+
+    private sealed record Saved(int Step, FolderTrainingSettings Settings);
+
+    public FolderTraining(PretrainedDecoder model, IReadOnlyList<long[]> texts, FolderTrainingSettings settings)
+    {
+        this.model = model;
+        this.texts = [.. texts.Where(text => text.Length > settings.Length)];
+        this.settings = settings;
+        if (this.texts.Count == 0)
+        {
+            throw new InputException($"No text has more than {settings.Length} tokens, the length of a sequence.");
+        }
+
+        schedule = new(settings.Steps, settings.Rate, IsCooledDown: true, WarmUp);
+        optimizer = optim.AdamW(
+        [
+            new AdamW.ParamGroup(InfiniAttentionModule.OtherParameters(model), new AdamW.Options { LearningRate = settings.Rate, InitialLearningRate = settings.Rate, weight_decay = WeightDecay }),
+            new AdamW.ParamGroup(InfiniAttentionModule.GateParameters(model), new AdamW.Options { LearningRate = GateRate, InitialLearningRate = GateRate, weight_decay = 0 }),
+        ]);
+    }
+
+    /// <summary>Trains to the end, or until cancelled.</summary>
+    /// <param name="first">The first step.</param>
+    /// <param name="done">Called after each step, with the next step and the mean loss of the step's tokens.</param>
+    /// <param name="cancellation">Ends the training between two steps.</param>
+    /// <returns>The next step.</returns>
+    public int Run(int first, Action<int, double> done, CancellationToken cancellation)
+    {
+        model.train();
+        var step = first;
+        while (step < settings.Steps && !cancellation.IsCancellationRequested)
+        {
+            using var scope = NewDisposeScope();
+            optimizer.zero_grad();
+            var loss = Backpropagate(Sequence(step));
+            nn.utils.clip_grad_norm_(model.parameters(), LargestGradient);
+            foreach (var group in optimizer.ParamGroups)
+            {
+                group.LearningRate = group.InitialLearningRate * schedule.Of(step);
+            }
+
+            optimizer.step();
+            done(++step, loss);
+        }
+
+        model.eval();
+        return step;
+    }
+
+    /// <summary>Writes what a training needs to go on; a reader sees the old file or the new one.</summary>
+    public void Save(string path, int step) => AtomicFile.Write(path, file =>
+    {
+        using var zip = new ZipArchive(file, ZipArchiveMode.Create, leaveOpen: true);
+        using (var entry = zip.CreateEntry(Progress).Open())
+        {
+            JsonSerializer.Serialize(entry, new Saved(step, settings));
+        }
+
+        using (var writer = new BinaryWriter(zip.CreateEntry(Weights, CompressionLevel.NoCompression).Open()))
+        {
+            model.save(writer);
+        }
+
+        using (var writer = new BinaryWriter(zip.CreateEntry(State, CompressionLevel.NoCompression).Open()))
+        {
+            optimizer.save_state_dict(writer);
+        }
+    });
+
+    /// <summary>Reads what <see cref="Save"/> wrote.</summary>
+    /// <returns>The next step.</returns>
+    /// <exception cref="InputException">The file is damaged, or belongs to a training with other settings.</exception>
+    public int Load(string path)
+    {
+        try
+        {
+            using var zip = ZipFile.OpenRead(path);
+            var saved = JsonSerializer.Deserialize<Saved>(Content(zip, Progress))!;
+            if (saved.Settings != settings)
+            {
+                throw new InputException($"'{path}' belongs to another training: {saved.Settings}; this one's is {settings}.");
+            }
+
+            using var weights = new BinaryReader(new MemoryStream(Content(zip, Weights)));
+            using var state = new BinaryReader(new MemoryStream(Content(zip, State)));
+            model.load(weights);
+            optimizer.load_state_dict(state);
+            return saved.Step;
+        }
+        catch (Exception error) when (error is InvalidDataException or JsonException or EndOfStreamException or ArgumentException)
+        {
+            throw new InputException($"'{path}' is not a training of this model, or is damaged: {error.Message} Delete it to begin again.");
+        }
+    }
+
+    public void Dispose() => optimizer.Dispose();
+
+    private double Backpropagate(Tensor tokens)
+    {
+        using var stream = new SegmentStreamer(model);
+        return stream.Backpropagate(
+            tokens.narrow(1, 0, settings.Length), tokens.narrow(1, 1, settings.Length),
+            (logits, next) => nn.functional.cross_entropy(logits.transpose(1, 2), next, reduction: nn.Reduction.None)).Loss;
+    }
+
+    /// <summary>The sequence of a step and the token after it, (1, Length + 1), from a place that only the seed and the step decide.</summary>
+    private Tensor Sequence(int step)
+    {
+        var random = new Random((settings.Seed * 1_000_003) + step);
+        var place = random.NextInt64(texts.Sum(Places));
+        var text = 0;
+        while (place >= Places(texts[text]))
+        {
+            place -= Places(texts[text++]);
+        }
+
+        return tensor(texts[text].AsSpan((int)place, (int)settings.Length + 1).ToArray(), [1, settings.Length + 1], int64, model.Head.device);
+    }
+
+    private long Places(long[] text) => text.Length - settings.Length;
+
+    private static byte[] Content(ZipArchive zip, string name)
+    {
+        var entry = zip.GetEntry(name) ?? throw new InvalidDataException($"it holds no '{name}'.");
+        using var content = new MemoryStream();
+        using var stream = entry.Open();
+        stream.CopyTo(content);
+        return content.ToArray();
+    }
+}
