@@ -8,9 +8,11 @@ namespace Charts;
 /// <summary>A line of a chart: its name and its points, by ascending x.</summary>
 internal sealed record ChartLine(string Name, IReadOnlyList<(double X, double Y)> Points);
 
-/// <summary>A chart of lines over numbers of tokens on a logarithmic axis, as SVG, that says where its numbers come from.</summary>
+/// <summary>A chart of lines over a logarithmic axis, of numbers of tokens unless said otherwise, as SVG, that says where its numbers come from.</summary>
 internal static class LineChart
 {
+    private const string Tokens = "tokens";
+
     private static readonly OxyColor[] Colours =
         [OxyColor.Parse("#0b6e99"), OxyColor.Parse("#c4452d"), OxyColor.Parse("#3b8132"), OxyColor.Parse("#7d4bb0"), OxyColor.Parse("#b07d12"), OxyColor.Parse("#555555")];
 
@@ -18,7 +20,8 @@ internal static class LineChart
     /// <param name="lines">The lines.</param>
     /// <param name="provenance">Where the numbers come from.</param>
     /// <param name="isLinear">Whether the axis of the numbers is linear; otherwise it is logarithmic too.</param>
-    public static string Svg(string title, IReadOnlyList<ChartLine> lines, IReadOnlyList<string> provenance, bool isLinear = false)
+    /// <param name="xTitle">What x is; its values are shown as they are, except numbers of tokens.</param>
+    public static string Svg(string title, IReadOnlyList<ChartLine> lines, IReadOnlyList<string> provenance, bool isLinear = false, string xTitle = Tokens)
     {
         var model = new PlotModel
         {
@@ -36,11 +39,11 @@ internal static class LineChart
         {
             Position = AxisPosition.Bottom,
             Base = 2,
-            Title = $"tokens  ({string.Join(", ", provenance.Take(4))})",
+            Title = provenance.Count > 0 ? $"{xTitle}  ({string.Join(", ", provenance.Take(4))})" : xTitle,
             AxisTitleDistance = 10,
             MajorGridlineStyle = LineStyle.Solid,
             MajorGridlineColor = grid,
-            LabelFormatter = Tokens,
+            LabelFormatter = xTitle == Tokens ? TokenLabel : count => $"{count}",
         });
         Axis numbers = isLinear ? new LinearAxis() : new LogarithmicAxis();
         (numbers.Position, numbers.MajorGridlineStyle, numbers.MajorGridlineColor) = (AxisPosition.Left, LineStyle.Solid, grid);
@@ -63,7 +66,7 @@ internal static class LineChart
         return new SvgExporter { Width = 900, Height = 460 + (24 * lines.Count), UseVerticalTextAlignmentWorkaround = true }.ExportToString(model);
     }
 
-    private static string Tokens(double count) => count switch
+    private static string TokenLabel(double count) => count switch
     {
         >= 1 << 20 => $"{count / (1 << 20)}M",
         >= 1 << 10 => $"{count / (1 << 10)}K",

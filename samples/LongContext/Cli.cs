@@ -4,6 +4,7 @@ using LongContext.Comparison;
 using LongContext.Lm;
 using LongContext.Passkey;
 using LongContext.Recall;
+using LongContext.Summaries;
 using Spectre.Console;
 
 namespace LongContext;
@@ -20,7 +21,7 @@ public static class Cli
     {
         var root = new RootCommand("Experiments with Infini-attention on long contexts.")
         {
-            PasskeyCommand.Create(), AdaptCommand.Create(), RecallCommand.Create(), LmCommand.Create(), JobProcess.Create(),
+            PasskeyCommand.Create(), AdaptCommand.Create(), RecallCommand.Create(), LmCommand.Create(), SummaryCommand.Create(), JobProcess.Create(),
         };
         var configuration = new InvocationConfiguration
         {
