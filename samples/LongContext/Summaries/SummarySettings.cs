@@ -17,10 +17,10 @@ public sealed record SummarySettings
     public int Seed { get; init; } = 1;
 
     /// <summary>Steps of the first phase, on inputs of one segment, in which the memory is empty.</summary>
-    public int BaseSteps { get; init; } = 1000;
+    public int BaseSteps { get; init; } = 600;
 
     /// <summary>Steps of the second phase, on inputs of several segments.</summary>
-    public int Steps { get; init; } = 3000;
+    public int Steps { get; init; } = 1400;
 
     /// <summary>Tokens of the longest inputs.</summary>
     public int Longest { get; init; } = 2048;
