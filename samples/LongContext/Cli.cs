@@ -5,6 +5,7 @@ using LongContext.Generate;
 using LongContext.Lm;
 using LongContext.Passkey;
 using LongContext.Recall;
+using LongContext.Summaries;
 using Spectre.Console;
 
 namespace LongContext;
@@ -21,7 +22,8 @@ public static class Cli
     {
         var root = new RootCommand("Experiments with Infini-attention on long contexts.")
         {
-            PasskeyCommand.Create(), AdaptCommand.Create(), RecallCommand.Create(), LmCommand.Create(), GenerateCommand.Create(), LogitsCommand.Create(), JobProcess.Create(),
+            PasskeyCommand.Create(), AdaptCommand.Create(), RecallCommand.Create(), LmCommand.Create(), SummaryCommand.Create(), GenerateCommand.Create(), LogitsCommand.Create(),
+            JobProcess.Create(),
         };
         var configuration = new InvocationConfiguration
         {

@@ -1,7 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using LongContext.LanguageModel;
-using static TorchSharp.torch;
 
 namespace LongContext.Comparison;
 
@@ -69,20 +68,5 @@ public sealed record ComparisonResult
         }
     }
 
-    private static double? WithoutMemory(Decoder model, DocumentBatch documents)
-    {
-        const double Closed = -30;
-        var gates = model.Attentions.Select(attention => attention.Gate).OfType<Tensor>().ToArray();
-        if (gates.Length == 0)
-        {
-            return null;
-        }
-
-        using (no_grad())
-        {
-            Array.ForEach(gates, gate => gate.fill_(Closed));
-        }
-
-        return Scores.Of(model, documents).Nats;
-    }
+    private static double? WithoutMemory(Decoder model, DocumentBatch documents) => model.CloseGates() ? Scores.Of(model, documents).Nats : null;
 }

@@ -68,7 +68,7 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
             var (loss, recall) = (double.NaN, double.NaN);
             await JobProcess.Run(job, Log, step =>
             {
-                (loss, recall) = (Smooth(loss, step.Loss), Smooth(recall, step.RecallLoss));
+                (loss, recall) = (TrainingLog.Smooth(loss, step.Loss), TrainingLog.Smooth(recall, step.RecallLoss));
                 overall.Increment((step.Step - bar.Value) * job.TokensOf(experiment) / step.Steps);
                 (bar.MaxValue, bar.Value) = (step.Steps, step.Step);
                 var recalled = double.IsNaN(recall) ? "" : string.Create(CultureInfo.InvariantCulture, $", of names told before {recall:0.00}");
@@ -76,8 +76,6 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
             }, cancellation);
             bar.StopTask();
         }
-
-        static double Smooth(double mean, double next) => double.IsNaN(mean) ? next : double.IsNaN(next) ? mean : mean + (0.03 * (next - mean));
     }
 
     /// <summary>All jobs that the systems need, each after the job whose weights it starts from.</summary>

@@ -18,7 +18,7 @@ public abstract class Corpus
     public abstract IReadOnlyList<Document> HeldOut();
 
     /// <summary>Random numbers for one document of a training.</summary>
-    protected static Random RandomOf(int seed, long number)
+    public static Random RandomOf(int seed, long number)
     {
         // The mixing of SplitMix64: System.Random gives similar numbers for seeds that are close.
         var mixed = unchecked((ulong)seed * 0x9E3779B97F4A7C15 + (ulong)number * 0xD1342543DE82EF95);

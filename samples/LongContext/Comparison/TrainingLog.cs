@@ -11,6 +11,9 @@ public sealed class TrainingLog(string folder)
 
     private readonly SummaryWriter writer = utils.tensorboard.SummaryWriter(folder);
 
+    /// <summary>A running mean over some thirty steps, for display; NaN is no number yet.</summary>
+    public static double Smooth(double mean, double next) => double.IsNaN(mean) ? next : double.IsNaN(next) ? mean : mean + (0.03 * (next - mean));
+
     public void Add(TrainingStep step, Decoder model)
     {
         if (step.Step % Every != 0)

@@ -108,6 +108,17 @@ public sealed class Decoder : nn.Module<Tensor, Tensor>
         }
     }
 
+    /// <summary>Sets the gates so that nothing is read from the memory.</summary>
+    /// <returns>Whether there are gates.</returns>
+    public bool CloseGates()
+    {
+        const double Closed = -30;
+        using var _ = no_grad();
+        Tensor[] gates = [.. Attentions.Select(attention => attention.Gate).OfType<Tensor>()];
+        Array.ForEach(gates, gate => gate.fill_(Closed));
+        return gates.Length > 0;
+    }
+
     /// <summary>Copies the weights of a model with another attention. Parameters that the other model does not have stay unchanged.</summary>
     /// <returns>The names of the parameters that the other model does not have.</returns>
     public IReadOnlyList<string> Take(Decoder other)

@@ -103,16 +103,24 @@ public sealed class LmReport(IReadOnlyList<ComparisonResult> results)
         static double? Exp(double? nats) => nats is { } value ? Math.Exp(value) : null;
     }
 
-    /// <summary>Perplexity by distance from the start of the document: each point the mean from there to the next.</summary>
-    private string PositionSvg() => LineChart.Svg(
-        "Perplexity by distance from the start",
-        [.. Systems.Select(entry => new ChartLine(entry.System.Title, [.. Points(entry.Results)]))],
-        [results[0].BytesPerToken is null ? "chronicles" : "text", $"{TokenCount.Format(results[0].Tokens)} tokens of training"],
-        isLinear: true);
+    /// <summary>
+    /// Perplexity by distance from the start of the document, each point the mean from there to the next. How hard the text is differs from place to place, so it is shown relative to
+    /// local attention, if that is among the systems.
+    /// </summary>
+    private string PositionSvg()
+    {
+        var lines = Systems.Select(entry => (entry.System, Nats: ByPosition(entry.Results))).ToArray();
+        var local = lines.Length > 1 ? lines.FirstOrDefault(line => line.System.Name == "local").Nats : null;
+        return LineChart.Svg(
+            local is null ? "Perplexity by distance from the start" : "Perplexity by distance from the start, over that of local attention alone",
+            [.. lines.Where(line => line.Nats != local).Select(line => new ChartLine(line.System.Title, [.. line.Nats.Select(point => (Place(point.Key), Math.Exp(point.Value - (local?[point.Key] ?? 0))))]))],
+            [isText ? "text" : "chronicles", $"{TokenCount.Format(results[0].Tokens)} tokens of training"],
+            isLinear: true);
 
-    private static IEnumerable<(double X, double Y)> Points(ComparisonResult[] of) =>
-        from bin in of.SelectMany(result => result.Scores.ByPosition)
-        group bin by bin.From into place
-        orderby place.Key
-        select ((double)Math.Max(512, place.Key), Math.Exp(place.Average(bin => bin.Nats)));
+        static double Place(long from) => Math.Max(512, from);
+    }
+
+    /// <summary>The mean loss from each position on, over the seeds.</summary>
+    private static SortedDictionary<long, double> ByPosition(ComparisonResult[] of) =>
+        new(of.SelectMany(result => result.Scores.ByPosition).GroupBy(bin => bin.From).ToDictionary(bins => bins.Key, bins => bins.Average(bin => bin.Nats)));
 }
