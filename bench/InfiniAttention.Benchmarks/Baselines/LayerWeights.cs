@@ -15,7 +15,8 @@ internal sealed class LayerWeights
             || options.Rotary is not null || options.Bias || options.Update != MemoryUpdate.Linear || options.EmptyMemory != EmptyMemory.LocalOnly
             || options.MemoryNorm || options.OwnMemoryProjections || options.LocalSegments != 1)
         {
-            throw new ArgumentException("The baselines compute the plain layer: a key head for each query head, no positions, no bias, the linear rule, none of the options beyond the paper.", nameof(layer));
+            throw new ArgumentException(
+                "The baselines compute the plain layer: a key head for each query head, no positions, no bias, the linear rule, none of the options beyond the paper.", nameof(layer));
         }
 
         var parameters = layer.named_parameters().ToDictionary(entry => entry.name, entry => entry.parameter);

@@ -57,7 +57,8 @@ public sealed class LmReport(IReadOnlyList<ComparisonResult> results)
         }
 
         columns.Add(("training, s", result => result.Seconds, "0"));
-        var table = new Table().Border(TableBorder.Rounded).Title("Held-out text, read as a stream from its start" + (results.Select(result => result.Seed).Distinct().Count() > 1 ? "; mean over the seeds, and their range" : ""));
+        var seeds = results.Select(result => result.Seed).Distinct().Count() > 1 ? "; mean over the seeds, and their range" : "";
+        var table = new Table().Border(TableBorder.Rounded).Title("Held-out text, read as a stream from its start" + seeds);
         table.AddColumn("system");
         table.AddColumn(new TableColumn("numbers held").RightAligned());
         foreach (var (title, _, _) in columns)
@@ -113,11 +114,11 @@ public sealed class LmReport(IReadOnlyList<ComparisonResult> results)
         var local = lines.Length > 1 ? lines.FirstOrDefault(line => line.System.Name == "local").Nats : null;
         return LineChart.Svg(
             local is null ? "Perplexity by distance from the start" : "Perplexity by distance from the start, over that of local attention alone",
-            [.. lines.Where(line => line.Nats != local).Select(line => new ChartLine(line.System.Title, [.. line.Nats.Select(point => (Place(point.Key), Math.Exp(point.Value - (local?[point.Key] ?? 0))))]))],
+            [.. lines.Where(line => line.Nats != local).Select(line => new ChartLine(line.System.Title, [.. line.Nats.Select(Point)]))],
             [isText ? "text" : "chronicles", $"{TokenCount.Format(results[0].Tokens)} tokens of training"],
             isLinear: true);
 
-        static double Place(long from) => Math.Max(512, from);
+        (double X, double Y) Point(KeyValuePair<long, double> nats) => (Math.Max(512, nats.Key), Math.Exp(nats.Value - (local?[nats.Key] ?? 0)));
     }
 
     /// <summary>The mean loss from each position on, over the seeds.</summary>
