@@ -21,6 +21,9 @@ public sealed record FolderAdaptationSettings
 
     /// <summary>Tokens of a sequence; null for eight segments.</summary>
     public long? Length { get; init; }
+
+    /// <summary>A folder for TensorBoard; null for none.</summary>
+    public string? Log { get; init; }
 }
 
 /// <summary><c>adapt --model</c>: a model that people have converted, continued on texts, evaluated by position, and saved as a folder.</summary>
@@ -146,14 +149,16 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
             var task = display.AddTask($"{length} tokens a step", maxValue: settings.Steps);
             task.Value = first;
             var (average, saved) = (0.0, DateTime.UtcNow);
-            var next = training.Run(first, (step, loss) =>
+            var log = settings.Log is { } folder ? new FolderTrainingLog(folder) : null;
+            var next = training.Run(first, done =>
             {
-                average += (loss - average) / Math.Min(step - first, 30);
+                log?.Add(done);
+                average += (done.Loss - average) / Math.Min(done.Step - first, 30);
                 task.Description = string.Create(CultureInfo.InvariantCulture, $"{length} tokens a step: loss {average:0.000}");
-                task.Value = step;
+                task.Value = done.Step;
                 if (DateTime.UtcNow - saved > SaveEvery)
                 {
-                    training.Save(CheckpointPath, step);
+                    training.Save(CheckpointPath, done.Step);
                     saved = DateTime.UtcNow;
                 }
             }, cancellation);

@@ -18,10 +18,11 @@ internal sealed class FolderOptions
     private readonly Option<int?> segment = new("--segment") { Description = "With --model: tokens of a segment; default: what the model sees, at most 2048." };
     private readonly Option<string?> length = new("--length") { Description = "With --model: tokens of a training sequence; default: eight segments." };
     private readonly Option<double> rate = new("--rate") { Description = "With --model: the learning rate of the weights.", DefaultValueFactory = _ => 1e-4 };
+    private readonly Option<DirectoryInfo?> log = new("--log") { Description = "With --model: a folder for TensorBoard: loss, gates, norms of memories." };
 
     public void AddTo(Command command)
     {
-        foreach (var option in new Option[] { model, text, heldOut, output, segment, length, rate })
+        foreach (var option in new Option[] { model, text, heldOut, output, segment, length, rate, log })
         {
             command.Options.Add(option);
         }
@@ -51,6 +52,7 @@ internal sealed class FolderOptions
             Rate = arguments.GetValue(rate) is > 0 and < 1 and var given ? given : throw new InputException("--rate must be greater than 0 and less than 1."),
             Seed = seed,
             Length = arguments.GetValue(length) is { } sequence ? TokenCount.Parse(sequence) : null,
+            Log = arguments.GetValue(log)?.FullName,
         };
     }
 }

@@ -15,6 +15,12 @@ namespace LongContext.Adapt;
 /// <param name="Seed">The seed of which sequences are read.</param>
 public sealed record FolderTrainingSettings(long Length, int Steps, double Rate, int Seed);
 
+/// <summary>What a step did.</summary>
+/// <param name="Step">The next step.</param>
+/// <param name="Loss">The mean loss of the step's tokens.</param>
+/// <param name="Memories">The gates before the step, and the memories at the end of its sequence.</param>
+public sealed record FolderTrainingStep(int Step, double Loss, IReadOnlyList<LayerReport> Memories);
+
 /// <summary>Continues the pre-training of a converted model on texts, with exact gradients through whole sequences and the graph of one window.</summary>
 public sealed class FolderTraining : IDisposable
 {
@@ -50,10 +56,10 @@ public sealed class FolderTraining : IDisposable
 
     /// <summary>Trains to the end, or until cancelled.</summary>
     /// <param name="first">The first step.</param>
-    /// <param name="done">Called after each step, with the next step and the mean loss of the step's tokens.</param>
+    /// <param name="done">Called after each step.</param>
     /// <param name="cancellation">Ends the training between two steps.</param>
     /// <returns>The next step.</returns>
-    public int Run(int first, Action<int, double> done, CancellationToken cancellation)
+    public int Run(int first, Action<FolderTrainingStep> done, CancellationToken cancellation)
     {
         model.train();
         var step = first;
@@ -61,7 +67,7 @@ public sealed class FolderTraining : IDisposable
         {
             using var scope = NewDisposeScope();
             optimizer.zero_grad();
-            var loss = Backpropagate(Sequence(step));
+            var (loss, memories) = Backpropagate(Sequence(step));
             nn.utils.clip_grad_norm_(model.parameters(), LargestGradient);
             foreach (var group in optimizer.ParamGroups)
             {
@@ -69,7 +75,7 @@ public sealed class FolderTraining : IDisposable
             }
 
             optimizer.step();
-            done(++step, loss);
+            done(new(++step, loss, memories));
         }
 
         model.eval();
@@ -124,12 +130,13 @@ public sealed class FolderTraining : IDisposable
 
     public void Dispose() => optimizer.Dispose();
 
-    private double Backpropagate(Tensor tokens)
+    private (double Loss, IReadOnlyList<LayerReport> Memories) Backpropagate(Tensor tokens)
     {
         using var stream = new SegmentStreamer(model);
-        return stream.Backpropagate(
+        var loss = stream.Backpropagate(
             tokens.narrow(1, 0, settings.Length), tokens.narrow(1, 1, settings.Length),
             (logits, next) => nn.functional.cross_entropy(logits.transpose(1, 2), next, reduction: nn.Reduction.None)).Loss;
+        return (loss, stream.Report());
     }
 
     /// <summary>The sequence of a step and the token after it, (1, Length + 1), from a place that only the seed and the step decide.</summary>

@@ -15,6 +15,13 @@ internal sealed class ConfigEntries(JsonElement entries, string place)
         return entries.TryGetProperty(name, out var value) && value.ValueKind != JsonValueKind.Null;
     }
 
+    /// <summary>Whether there is no entry of that name, not even one that is null.</summary>
+    public bool Lacks(string name)
+    {
+        known.Add(name);
+        return !entries.TryGetProperty(name, out _);
+    }
+
     public long Integer(string name, long? byDefault = null) => Value(name, byDefault, value => value.GetInt64());
 
     public double Number(string name, double? byDefault = null) => Value(name, byDefault, value => value.GetDouble());

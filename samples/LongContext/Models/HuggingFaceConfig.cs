@@ -7,6 +7,9 @@ internal static class HuggingFaceConfig
 {
     public const string FileName = "config.json";
 
+    /// <summary>The window of Mistral and of a Qwen that has one, if the configuration does not say it.</summary>
+    private const long DefaultWindow = 4096;
+
     public static DecoderConfig Read(string folder)
     {
         try
@@ -27,8 +30,12 @@ internal static class HuggingFaceConfig
         entries.Ignore(
             "architectures", "_name_or_path", "name_or_path", "auto_map", "torch_dtype", "dtype", "transformers_version", "transformers.js_config", "bos_token_id", "pad_token_id",
             "sep_token_id", "unk_token_id", "use_cache", "initializer_range", "pretraining_tp", "attn_implementation", "_attn_implementation", "gradient_checkpointing",
-            "attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout", "is_llama_config");
+            "attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout", "is_llama_config", "_attn_implementation_autoset", "max_sequence_length", "tokenizer_class",
+            "output_attentions", "output_hidden_states", "return_dict", "id2label", "label2id", "problem_type", "finetuning_task", "torchscript",
+            "max_length", "min_length", "max_new_tokens", "do_sample", "num_beams", "temperature", "top_k", "top_p", "repetition_penalty");
         entries.Require("rope_interleaved", false);
+        entries.Require("is_encoder_decoder", false);
+        entries.Require("lm_head_bias", false);
         var family = entries.Text("model_type");
         var config = family switch
         {
@@ -54,7 +61,7 @@ internal static class HuggingFaceConfig
     private static DecoderConfig Mistral(ConfigEntries entries, string family)
     {
         var config = Common(entries, family);
-        return config with { SlidingWindow = entries.Has("sliding_window") ? entries.Integer("sliding_window") : null };
+        return config with { SlidingWindow = Window(entries, DefaultWindow) };
     }
 
     private static DecoderConfig Qwen2(ConfigEntries entries, string family) => WithWindowOfQwen(entries, Common(entries, family) with { InputBias = true });
@@ -69,7 +76,9 @@ internal static class HuggingFaceConfig
     private static DecoderConfig Phi3(ConfigEntries entries, string family)
     {
         entries.Require("attention_bias", false);
-        return Common(entries, family, epsilon: 1e-5) with { SlidingWindow = entries.Has("sliding_window") ? entries.Integer("sliding_window") : null };
+        entries.Require("mlp_bias", false);
+        entries.Ignore("full_attn_mod", "interpolate_factor"); // in configurations of Phi-4-mini; no code of the family reads them
+        return Common(entries, family, epsilon: 1e-5) with { SlidingWindow = Window(entries, ifMissing: null) };
     }
 
     private static DecoderConfig Gpt2(ConfigEntries entries, string family)
@@ -111,13 +120,13 @@ internal static class HuggingFaceConfig
             Width = width,
             Layers = (int)entries.Integer("num_hidden_layers"),
             Heads = heads,
-            KeyValueHeads = family == "llama" ? entries.Integer("num_key_value_heads", heads) : entries.Integer("num_key_value_heads"),
+            KeyValueHeads = entries.Integer("num_key_value_heads", family is "llama" or "phi3" ? heads : null),
             HeadWidth = headWidth,
             MlpWidth = entries.Integer("intermediate_size"),
             Length = length,
             NormEpsilon = entries.Number("rms_norm_eps", epsilon),
             Activation = ActivationOf(entries, "hidden_act", "silu"),
-            Rotary = RotaryEntry.Read(entries, headWidth, length),
+            Rotary = RotaryEntry.Read(entries, headWidth, length, family),
             IsTied = entries.Flag("tie_word_embeddings", false),
         };
     }
@@ -125,6 +134,7 @@ internal static class HuggingFaceConfig
     /// <summary>A window in the layers that <c>layer_types</c> names, or in all from <c>max_window_layers</c> on, if windows are used at all.</summary>
     private static DecoderConfig WithWindowOfQwen(ConfigEntries entries, DecoderConfig config)
     {
+        entries.Require("use_mrope", false);
         var slides = entries.Flag("use_sliding_window", false);
         if (entries.Has("layer_types") && entries.Texts("layer_types").FirstOrDefault(type => type is not ("full_attention" or "sliding_attention")) is { } other)
         {
@@ -132,8 +142,11 @@ internal static class HuggingFaceConfig
         }
 
         entries.Ignore("max_window_layers", "sliding_window");
-        return config with { SlidingWindow = slides && entries.Has("sliding_window") ? entries.Integer("sliding_window") : null };
+        return config with { SlidingWindow = slides ? Window(entries, DefaultWindow) : null };
     }
+
+    private static long? Window(ConfigEntries entries, long? ifMissing) =>
+        entries.Lacks("sliding_window") ? ifMissing : entries.Has("sliding_window") ? entries.Integer("sliding_window") : null;
 
     private static Activation ActivationOf(ConfigEntries entries, string name, string byDefault) => entries.Text(name, byDefault) switch
     {

@@ -5,32 +5,35 @@ namespace LongContext.Models;
 /// <summary>Rotary positions as a Hugging Face configuration says them: <c>rope_theta</c> with <c>rope_scaling</c>, or both in <c>rope_parameters</c>.</summary>
 internal static class RotaryEntry
 {
-    public static RotaryOptions Read(ConfigEntries config, long headWidth, long length)
+    private const string OriginalLength = "original_max_position_embeddings";
+
+    /// <summary>Phi-3's original length, if its configuration does not say it.</summary>
+    private const long OriginalLengthOfPhi3 = 4096;
+
+    public static RotaryOptions Read(ConfigEntries config, long headWidth, long length, string family)
     {
-        var theta = config.Number("rope_theta", 10000);
-        var width = (long)(headWidth * config.Number("partial_rotary_factor", 1));
-        var original = config.Has("original_max_position_embeddings") ? config.Integer("original_max_position_embeddings") : (long?)null;
-        var rotary = new RotaryOptions(theta, Width: width == headWidth ? null : width);
+        var (theta, share) = (config.Number("rope_theta", 10000), config.Number("partial_rotary_factor", 1));
+        var original = config.Has(OriginalLength) ? config.Integer(OriginalLength) : (long?)null;
         var place = config.Has("rope_parameters") ? "rope_parameters" : "rope_scaling";
         if (!config.Has(place))
         {
-            return rotary;
+            return new(theta, Width: Width(headWidth, share));
         }
 
         var entries = config.Object(place);
         var type = entries.Text(entries.Has("rope_type") ? "rope_type" : "type");
         entries.Ignore("rope_type", "type"); // both are written by some versions
-        rotary = rotary with
+        type = family == "phi3" && type == "yarn" ? "longrope" : type; // what Phi-3 called it at first
+        var rotary = new RotaryOptions(entries.Number("rope_theta", theta), Width: Width(headWidth, entries.Number("partial_rotary_factor", share)))
         {
-            Theta = entries.Number("rope_theta", theta),
             Scaling = type switch
             {
                 "default" => null,
                 "linear" => new LinearRotaryScaling(entries.Number("factor")),
                 "llama3" => new Llama3RotaryScaling(
-                    entries.Number("factor"), entries.Integer("original_max_position_embeddings"), entries.Number("low_freq_factor"), entries.Number("high_freq_factor")),
+                    entries.Number("factor"), entries.Integer(OriginalLength), entries.Number("low_freq_factor"), entries.Number("high_freq_factor")),
                 "yarn" => Yarn(entries, length),
-                "longrope" or "su" => LongRope(entries, original, length),
+                "longrope" or "su" => LongRope(entries, original, family == "phi3" ? OriginalLengthOfPhi3 : null, length),
                 _ => throw entries.Refuse(entries.Has("rope_type") ? "rope_type" : "type", "supported are default, linear, llama3, yarn and longrope"),
             },
         };
@@ -42,7 +45,7 @@ internal static class RotaryEntry
     {
         var factor = entries.Number("factor");
         var (mscale, ofAll) = (entries.Number("mscale", 0), entries.Number("mscale_all_dim", 0));
-        return new(factor, entries.Integer("original_max_position_embeddings", length))
+        return new(factor, entries.Integer(OriginalLength, length))
         {
             BetaFast = entries.Number("beta_fast", 32),
             BetaSlow = entries.Number("beta_slow", 1),
@@ -53,14 +56,27 @@ internal static class RotaryEntry
         double Scale(double by) => factor <= 1 ? 1 : (0.1 * by * Math.Log(factor)) + 1;
     }
 
-    private static LongRotaryScaling LongRope(ConfigEntries entries, long? original, long length)
+    private static LongRotaryScaling LongRope(ConfigEntries entries, long? original, long? byDefault, long length)
     {
-        original ??= entries.Has("original_max_position_embeddings") ? entries.Integer("original_max_position_embeddings") : null;
-        entries.Ignore("original_max_position_embeddings");
+        original ??= entries.Has(OriginalLength) ? entries.Integer(OriginalLength) : byDefault;
+        entries.Ignore(OriginalLength);
+        var ratio = original is { } before ? (double)length / before : (double?)null;
         var factor = entries.NumberOrNull("factor");
-        return new(entries.Numbers("short_factor"), entries.Numbers("long_factor"), original ?? length, original is { } before ? (double)length / before : factor ?? entries.Number("factor"))
+        if (ratio is not null && factor is not null && factor != ratio)
+        {
+            throw entries.Refuse("factor", $"it is not {ratio}, max_position_embeddings over {OriginalLength}, and versions of transformers differ in which of both they use");
+        }
+
+        return new(entries.Numbers("short_factor"), entries.Numbers("long_factor"), original ?? length, ratio ?? entries.Number("factor"))
         {
             AttentionFactor = entries.NumberOrNull("attention_factor"),
         };
+    }
+
+    /// <summary>The rotated elements of a head; null for all.</summary>
+    private static long? Width(long headWidth, double share)
+    {
+        var width = (long)(headWidth * share);
+        return width == headWidth ? null : width;
     }
 }

@@ -50,6 +50,19 @@ public sealed class GenerateTests : IDisposable
     }
 
     [Fact]
+    public void Special_tokens_are_put_before_a_text_but_not_before_its_continuation()
+    {
+        Write("LLaMA 2", out _);
+        TinyFolder.WriteTokenizer(folder.Path, "w1", [.. Enumerable.Range(1, FamilyCase.Vocabulary - 1).Select(token => ($"w{token}", token))]);
+        using var model = PretrainedModel.Load(folder.Path, new() { SegmentLength = FamilyCase.Segment });
+        using var generation = new Generation(model);
+        var tokens = generation.Tokens("w5 w6");
+        Assert.Equal([1, 5, 6], tokens);
+        generation.Read(tokens);
+        Assert.Equal([7, 8], generation.Tokens("w7 w8"));
+    }
+
+    [Fact]
     public async Task Bad_input_ends_with_one_sentence()
     {
         Expected("Mistral", 1);

@@ -57,7 +57,7 @@ public sealed class FolderAdaptationTests : IDisposable
         File.WriteAllText(text, string.Join(' ', Enumerable.Range(0, 1500).Select(i => $"w{1 + ((i + random.Next(2)) % 5)}")));
         string[] arguments = ["adapt", "--model", Source, "--text", text, "--output", Target, "--segment", "8", "--length", "32", "--rate", "0.01", "--steps"];
 
-        var (code, output, error) = await CliTests.Run([.. arguments, "20"]);
+        var (code, output, error) = await CliTests.Run([.. arguments, "20", "--log", folder.File("log")]);
 
         Assert.Equal("", error);
         Assert.Equal(0, code);
@@ -66,6 +66,7 @@ public sealed class FolderAdaptationTests : IDisposable
             .Split('│', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)[1..].Select(double.Parse).ToArray();
         Assert.True(row[2] < row[1] / 2, string.Join(' ', row));
         Assert.Contains("Saved: ", output);
+        Assert.NotEmpty(Directory.GetFiles(folder.File("log")));
 
         var again = await CliTests.Run([.. arguments, "20"]); // the training is over, so that it only evaluates
         Assert.Equal(0, again.Code);

@@ -78,6 +78,31 @@ public sealed class ModelBadInputTests : IDisposable
     }
 
     [Fact]
+    public void A_window_that_is_not_said_is_the_familys_own_and_one_that_is_null_is_none()
+    {
+        using var scope = NewDisposeScope();
+        var mistral = FamilyCase.Of("Mistral");
+        Assert.Equal(4096L, Window("\"rope_theta\": 10000.0"));
+        Assert.Null(Window("\"sliding_window\": null"));
+
+        long? Window(string entry)
+        {
+            TinyFolder.Write(folder.Path, mistral.Config.Replace("\"sliding_window\": 8", entry).Replace("10000.0, \"rope_theta\": ", ""), mistral.Weights());
+            using var decoder = PretrainedModel.LoadDecoder(folder.Path, new());
+            return decoder.Config.SlidingWindow;
+        }
+    }
+
+    [Fact]
+    public void A_factor_of_LongRoPE_that_contradicts_the_lengths_is_refused()
+    {
+        using var scope = NewDisposeScope();
+        var phi3 = FamilyCase.Of("Phi-3 with LongRoPE");
+        TinyFolder.Write(folder.Path, phi3.Config.Replace("\"type\": \"longrope\"", "\"type\": \"longrope\", \"factor\": 4.0"), phi3.Weights());
+        Refuses("'factor': 4.0; it is not 8");
+    }
+
+    [Fact]
     public void Missing_and_damaged_files_are_refused()
     {
         using var scope = NewDisposeScope();

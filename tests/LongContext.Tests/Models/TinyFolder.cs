@@ -56,7 +56,10 @@ internal static class TinyFolder
     }
 
     /// <summary>A tokenizer of words.</summary>
-    public static void WriteTokenizer(string folder, params (string Word, int Token)[] vocabulary)
+    public static void WriteTokenizer(string folder, params (string Word, int Token)[] vocabulary) => WriteTokenizer(folder, null, vocabulary);
+
+    /// <summary>A tokenizer of words that puts one of them before each text.</summary>
+    public static void WriteTokenizer(string folder, string? first, (string Word, int Token)[] vocabulary)
     {
         var words = new JsonObject { ["[UNK]"] = 0 };
         foreach (var (word, token) in vocabulary)
@@ -72,10 +75,22 @@ internal static class TinyFolder
             ["added_tokens"] = new JsonArray(),
             ["normalizer"] = null,
             ["pre_tokenizer"] = new JsonObject { ["type"] = "Whitespace" },
-            ["post_processor"] = null,
+            ["post_processor"] = first is null ? null : Before(first, vocabulary.Single(entry => entry.Word == first).Token),
             ["decoder"] = null,
             ["model"] = new JsonObject { ["type"] = "WordLevel", ["vocab"] = words, ["unk_token"] = "[UNK]" },
         };
         File.WriteAllText(Path.Combine(folder, "tokenizer.json"), tokenizer.ToJsonString());
     }
+
+    private static JsonObject Before(string word, int token) => new()
+    {
+        ["type"] = "TemplateProcessing",
+        ["single"] = new JsonArray(Special(word), Text("A")),
+        ["pair"] = new JsonArray(Text("A"), Text("B")),
+        ["special_tokens"] = new JsonObject { [word] = new JsonObject { ["id"] = word, ["ids"] = new JsonArray(token), ["tokens"] = new JsonArray(word) } },
+    };
+
+    private static JsonObject Special(string word) => new() { ["SpecialToken"] = new JsonObject { ["id"] = word, ["type_id"] = 0 } };
+
+    private static JsonObject Text(string sequence) => new() { ["Sequence"] = new JsonObject { ["id"] = sequence, ["type_id"] = sequence == "A" ? 0 : 1 } };
 }
