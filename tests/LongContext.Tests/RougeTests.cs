@@ -1,3 +1,4 @@
+using System.Globalization;
 using LongContext.Summaries;
 
 namespace LongContext.Tests;
@@ -60,6 +61,7 @@ public sealed class RougeTests
     {
         var scores = RougeScores.Of("the cat sat", "the cat sat on the mat");
 
-        Assert.Equal(["66.7", "57.1", "66.7", "66.7"], new[] { scores.One, scores.Two, scores.L, scores.Lsum }.Select(score => (100 * score.F).ToString("0.0", System.Globalization.CultureInfo.InvariantCulture)));
+        var percents = new[] { scores.One, scores.Two, scores.L, scores.Lsum }.Select(score => (100 * score.F).ToString("0.0", CultureInfo.InvariantCulture));
+        Assert.Equal(["66.7", "57.1", "66.7", "66.7"], percents);
     }
 }

@@ -75,8 +75,8 @@ public sealed class SummaryTests : IDisposable
     {
         File.WriteAllText(folder.File("pairs"), """{"text": "Ünë \"text\".", "summary": "line 1\nline 2"}""" + "\n\n" + """{"summary": "s", "text": "t", "id": 3}""" + "\n");
 
-        Assert.Equal([new SummaryPair("Ünë \"text\".", "line 1\nline 2"), new SummaryPair("t", "s")], SummaryPair.Load(folder.File("pairs")));
-        Assert.Equal(["line 1", "line 2"], SummaryPair.Load(folder.File("pairs"))[0].Lines);
+        Assert.Equal([new SummaryPair("Ünë \"text\".", "line 1\nline 2"), new SummaryPair("t", "s")], SummaryPair.Read(folder.File("pairs")));
+        Assert.Equal(["line 1", "line 2"], SummaryPair.Read(folder.File("pairs")).First().Lines);
     }
 
     [Theory]
@@ -90,7 +90,7 @@ public sealed class SummaryTests : IDisposable
     {
         File.WriteAllText(folder.File("pairs"), content);
 
-        var error = Assert.Throws<InputException>(() => SummaryPair.Load(folder.File("pairs"))).Message;
+        var error = Assert.Throws<InputException>(() => SummaryPair.Read(folder.File("pairs")).Count()).Message;
 
         Assert.Contains(message, error);
         Assert.Contains(folder.File("pairs"), error);
@@ -170,7 +170,8 @@ public sealed class SummaryTests : IDisposable
         {
             var example = examples.Training(settings.Seed, row, 513);
             DocumentBatch tokens = new([new((ushort[])[.. example.Prompt, .. example.Answer])]);
-            var losses = nn.functional.cross_entropy(model.call(tokens.Inputs(0, tokens.Length)).flatten(0, 1), tokens.Targets(0, tokens.Length).flatten(), reduction: nn.Reduction.None).data<float>().ToArray();
+            var logits = model.call(tokens.Inputs(0, tokens.Length)).flatten(0, 1);
+            var losses = nn.functional.cross_entropy(logits, tokens.Targets(0, tokens.Length).flatten(), reduction: nn.Reduction.None).data<float>().ToArray();
             all.AddRange(losses);
             answers.AddRange(losses.TakeLast(example.Answer.Length));
             model.Forget();
@@ -267,6 +268,10 @@ public sealed class SummaryTests : IDisposable
         Assert.True(code == 0, error + output);
         Assert.Contains("Trained in", output);
         Assert.False(File.Exists(folder.File("out/checkpoint")));
+
+        (code, _, error) = await CliTests.Run(["summary", "train", .. small]);
+        Assert.Equal(1, code);
+        Assert.Contains("already holds a training", error);
 
         (code, output, error) = await CliTests.Run(["summary", "train", "--resume", "--output", folder.File("out")]);
         Assert.True(code == 0, error);

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace LongContext.Comparison;
 
-/// <summary>The mean loss of a step's tokens, and of those that recall what an earlier segment told; NaN if there are none.</summary>
+/// <summary>The mean loss of a step's tokens, and of those that have to be recalled: what an earlier segment told, or a summary; NaN if there are none.</summary>
 public readonly record struct TrainingStep(int Step, int Steps, double Loss, double RecallLoss);
 
 /// <summary>How the learning rate changes: it rises over the warm-up, and at the end it may fall.</summary>
@@ -81,6 +81,6 @@ public abstract class Training : IDisposable
     protected abstract bool BeginsDocuments(int step);
 
     /// <summary>Adds the gradient of the mean loss of the step's tokens to the parameters' gradients.</summary>
-    /// <returns>That loss, and the mean loss of the tokens that recall what an earlier segment told.</returns>
+    /// <returns>That loss, and the mean loss of the tokens that have to be recalled.</returns>
     protected abstract (double Loss, double RecallLoss) Backpropagate(int step);
 }

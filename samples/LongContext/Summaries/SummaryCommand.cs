@@ -45,7 +45,7 @@ public static class SummaryCommand
             var folder = new SummaryFolder(arguments.GetValue(output)!.FullName);
             var (settings, encoding) = folder.Load();
             var file = arguments.GetValue(pairs)?.FullName ?? settings.HeldOutPairs;
-            var texts = file is null ? new YearBookExamples(encoding).HeldOut(count, (int)tokens) : [.. SummaryPair.Load(file).Take(count)];
+            var texts = file is null ? new YearBookExamples(encoding).HeldOut(count, (int)tokens) : [.. SummaryPair.Read(file).Take(count)];
             set_num_threads(1); // the kernels are too small to split across threads
             using var model = folder.Model(settings);
             var writer = new SummaryWriter(model, encoding, mostTokens, arguments.GetValue(sample) ? new Random(arguments.GetValue(seed)) : null);
@@ -60,7 +60,7 @@ public static class SummaryCommand
             {
                 var report = new SummaryReport(results);
                 AnsiConsole.Write(report.ToTable());
-                Cli.WriteFiles(folder.Path, report.Files());
+                Cli.WriteFiles(folder.Location, report.Files());
             }
 
             return cancellation.IsCancellationRequested ? Cli.Interrupted : Cli.Success;

@@ -10,7 +10,7 @@ public abstract class SummaryExamples(SummaryEncoding encoding)
     /// <summary>An example of at most that many tokens; the same seed and number give the same one.</summary>
     public abstract SummaryExample Training(int seed, long number, int tokens);
 
-    public static SummaryExamples Of(SummaryEncoding encoding, IReadOnlyList<SummaryPair>? pairs) => pairs is null ? new YearBookExamples(encoding) : new GivenExamples(encoding, pairs);
+    public static SummaryExamples Of(SummaryEncoding encoding, IEnumerable<SummaryPair>? pairs) => pairs is null ? new YearBookExamples(encoding) : new GivenExamples(encoding, pairs);
 }
 
 /// <summary>Examples from generated texts.</summary>
@@ -51,7 +51,7 @@ public sealed class YearBookExamples(SummaryEncoding encoding) : SummaryExamples
 }
 
 /// <summary>Examples from the pairs of a file: the first part of a text, as long as it fits, with its summary.</summary>
-public sealed class GivenExamples(SummaryEncoding encoding, IReadOnlyList<SummaryPair> pairs) : SummaryExamples(encoding)
+public sealed class GivenExamples(SummaryEncoding encoding, IEnumerable<SummaryPair> pairs) : SummaryExamples(encoding)
 {
     private readonly (ushort[] Text, ushort[] Answer)[] encoded = [.. pairs.Select(pair => (encoding.Encode(pair.Text), encoding.Answer(pair.Summary)))];
 

@@ -6,62 +6,66 @@ using TorchSharp;
 namespace LongContext.Summaries;
 
 /// <summary>The folder of a training: its settings, its encoding, a checkpoint until it has ended, and then the weights.</summary>
-/// <param name="path">The folder.</param>
-public sealed class SummaryFolder(string path)
+/// <param name="location">The folder's path.</param>
+public sealed class SummaryFolder(string location)
 {
-    private const string System = "norm-delta";
+    private const string SystemName = "norm-delta";
 
     private static readonly JsonSerializerOptions Format = new() { WriteIndented = true };
 
-    public string Path => path;
+    public string Location => location;
 
-    public string Checkpoint => File("checkpoint");
+    public string Checkpoint => PathOf("checkpoint");
 
-    public bool IsFinished => global::System.IO.File.Exists(Weights);
+    public bool IsFinished => File.Exists(Weights);
 
-    private string Weights => File("weights");
+    private string Weights => PathOf("weights");
 
-    private string SettingsFile => File("settings.json");
+    private string Settings => PathOf("settings.json");
 
-    private string Merges => File("merges.bin");
+    private string Merges => PathOf("merges.bin");
 
     /// <summary>Begins a training: writes settings and encoding.</summary>
+    /// <exception cref="InputException">The folder already holds a trained model or a checkpoint.</exception>
     public void Begin(SummarySettings settings, SummaryEncoding encoding)
     {
-        AtomicFile.Check(Weights);
-        global::System.IO.File.Delete(Weights);
-        global::System.IO.File.Delete(Checkpoint);
+        if (IsFinished || File.Exists(Checkpoint))
+        {
+            throw new InputException($"'{location}' already holds a training: go on with --resume, or give another --output.");
+        }
+
         AtomicFile.Write(Merges, file => file.Write(encoding.Pairs.ToBytes()));
-        AtomicFile.Write(SettingsFile, JsonSerializer.Serialize(settings, Format));
+        AtomicFile.Write(Settings, JsonSerializer.Serialize(settings, Format));
     }
 
     /// <summary>What <see cref="Begin"/> wrote.</summary>
     public (SummarySettings Settings, SummaryEncoding Encoding) Load()
     {
-        if (!global::System.IO.File.Exists(SettingsFile) || !global::System.IO.File.Exists(Merges))
+        if (!File.Exists(Settings) || !File.Exists(Merges))
         {
-            throw new InputException($"There is no training of summaries in '{path}'.");
+            throw new InputException($"There is no training of summaries in '{location}'.");
         }
 
         try
         {
-            return (JsonSerializer.Deserialize<SummarySettings>(global::System.IO.File.ReadAllText(SettingsFile))!, new(BytePairs.FromBytes(global::System.IO.File.ReadAllBytes(Merges))));
+            return (JsonSerializer.Deserialize<SummarySettings>(File.ReadAllText(Settings))!, new(BytePairs.FromBytes(File.ReadAllBytes(Merges))));
         }
         catch (JsonException error)
         {
-            throw new InputException($"'{SettingsFile}' describes no training: {error.Message}");
+            throw new InputException($"'{Settings}' describes no training: {error.Message}");
         }
     }
 
+    /// <summary>A model with the initial weights of a training.</summary>
     public static Decoder Create(SummarySettings settings)
     {
         torch.manual_seed(settings.Seed);
-        return ComparedSystem.Named(System).Create(settings.Sizes);
+        return ComparedSystem.Named(SystemName).Create(settings.Sizes);
     }
 
     public void Save(Decoder model) => AtomicFile.Write(Weights, file =>
     {
-        using var writer = new BinaryWriter(file, global::System.Text.Encoding.UTF8, leaveOpen: true);
+        using var writer = new BinaryWriter(file, System.Text.Encoding.UTF8, leaveOpen: true);
         model.save(writer);
     });
 
@@ -70,7 +74,7 @@ public sealed class SummaryFolder(string path)
     {
         if (!IsFinished)
         {
-            throw new InputException($"The training in '{path}' has not ended: go on with 'summary train --resume'.");
+            throw new InputException($"The training in '{location}' has not ended: go on with 'summary train --resume'.");
         }
 
         var model = Create(settings);
@@ -78,5 +82,5 @@ public sealed class SummaryFolder(string path)
         return model;
     }
 
-    private string File(string name) => global::System.IO.Path.Combine(path, name);
+    private string PathOf(string name) => Path.Combine(location, name);
 }

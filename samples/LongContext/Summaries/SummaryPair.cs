@@ -32,26 +32,29 @@ public sealed record SummaryPair([property: JsonPropertyName("text"), JsonRequir
         return Text[..length];
     }
 
-    /// <summary>Reads a file of JSON lines.</summary>
-    public static IReadOnlyList<SummaryPair> Load(string path)
+    /// <summary>Reads a file of JSON lines, one pair at a time: a file of books may be larger than the memory.</summary>
+    public static IEnumerable<SummaryPair> Read(string path)
     {
         if (!File.Exists(path))
         {
             throw new InputException($"There is no file '{path}'.");
         }
 
-        var pairs = new List<SummaryPair>();
-        var number = 0;
+        var (number, isEmpty) = (0, true);
         foreach (var line in File.ReadLines(path))
         {
             number++;
             if (!string.IsNullOrWhiteSpace(line))
             {
-                pairs.Add(Parse(line) is { Text: { Length: > 0 }, Summary: { Length: > 0 } } pair ? pair : throw Wrong());
+                yield return Parse(line) is { Text: { Length: > 0 }, Summary: { Length: > 0 } } pair ? pair : throw Wrong();
+                isEmpty = false;
             }
         }
 
-        return pairs.Count > 0 ? pairs : throw new InputException($"'{path}' holds no pairs: write one a line, as {{\"text\": \"...\", \"summary\": \"...\"}}.");
+        if (isEmpty)
+        {
+            throw new InputException($"'{path}' holds no pairs: write one a line, as {{\"text\": \"...\", \"summary\": \"...\"}}.");
+        }
 
         SummaryPair? Parse(string line)
         {

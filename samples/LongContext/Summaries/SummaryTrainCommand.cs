@@ -24,7 +24,10 @@ public static class SummaryTrainCommand
             Description = """Texts with their summaries to train on, a line of JSON each: {"text": "...", "summary": "..."}. Default: generated ones.""",
         };
         var heldOut = new Option<FileInfo?>("--held-out-pairs") { Description = "Pairs that are not trained on, which 'summary eval' reads; needed with --pairs." };
-        var vocabulary = new Option<int>("--vocabulary") { Description = "Tokens at most: 256 for the bytes, up to 1024 with pairs that are learned from the texts.", DefaultValueFactory = _ => LargestVocabulary };
+        var vocabulary = new Option<int>("--vocabulary")
+        {
+            Description = "Tokens at most: 256 for the bytes, up to 1024 with pairs that are learned from the texts.", DefaultValueFactory = _ => LargestVocabulary,
+        };
         var baseSteps = new Option<int>("--base-steps") { Description = "Steps on inputs of one segment.", DefaultValueFactory = _ => 600 };
         var steps = new Option<int>("--steps") { Description = "Steps on longer inputs after these.", DefaultValueFactory = _ => 1400 };
         var longest = new Option<string>("--longest") { Description = "Tokens of the longest inputs: a power of two times the segment.", DefaultValueFactory = _ => "2K" };
@@ -44,7 +47,7 @@ public static class SummaryTrainCommand
                 var (settings, encoding) = folder.Load();
                 if (folder.IsFinished)
                 {
-                    AnsiConsole.MarkupLineInterpolated($"Finished before: {folder.Path}");
+                    AnsiConsole.MarkupLineInterpolated($"Finished before: {folder.Location}");
                     return Cli.Success;
                 }
 
@@ -52,10 +55,10 @@ public static class SummaryTrainCommand
             }
 
             var asked = Settings();
-            var given = asked.Pairs is null ? null : SummaryPair.Load(asked.Pairs);
+            var given = asked.Pairs is null ? null : SummaryPair.Read(asked.Pairs);
             if (asked.HeldOutPairs is { } file)
             {
-                SummaryPair.Load(file); // an error in it is better known now
+                _ = SummaryPair.Read(file).Count(); // an error in it is better known now
             }
 
             var tokens = arguments.GetValue(vocabulary);
@@ -64,9 +67,14 @@ public static class SummaryTrainCommand
                 throw new InputException($"--vocabulary is {tokens}; it must be from {BytePairs.Bytes} to {LargestVocabulary}.");
             }
 
-            var learned = new SummaryEncoding(BytePairs.Train((given ?? YearBookExamples.Samples(Samples)).SelectMany(pair => new[] { pair.Text, "\n" + pair.Summary }).Select(Encoding.UTF8.GetBytes), tokens));
+            var texts = (given ?? YearBookExamples.Samples(Samples)).SelectMany(pair => new[] { pair.Text, "\n" + pair.Summary });
+            var learned = new SummaryEncoding(BytePairs.Train(texts.Select(Encoding.UTF8.GetBytes), tokens));
             asked = asked with { Sizes = asked.Sizes with { Vocabulary = learned.Vocabulary } };
-            SummaryExamples.Of(learned, given).Training(asked.Seed, 0, (int)asked.Sizes.SegmentLength + 1);
+            if (given is null)
+            {
+                new YearBookExamples(learned).Training(asked.Seed, 0, (int)asked.Sizes.SegmentLength + 1); // refuses a segment that is too short
+            }
+
             folder.Begin(asked, learned);
             return Train(folder, asked, learned, cancellation);
 
@@ -109,11 +117,12 @@ public static class SummaryTrainCommand
     private static int Train(SummaryFolder folder, SummarySettings settings, SummaryEncoding encoding, CancellationToken cancellation)
     {
         set_num_threads(1); // the kernels are too small to split across threads
-        var examples = SummaryExamples.Of(encoding, settings.Pairs is null ? null : SummaryPair.Load(settings.Pairs));
+        var examples = SummaryExamples.Of(encoding, settings.Pairs is null ? null : SummaryPair.Read(settings.Pairs));
         using var model = SummaryFolder.Create(settings);
         using var training = new SummaryTraining(model, examples, settings);
         var (first, secondsBefore) = File.Exists(folder.Checkpoint) ? JobCheckpoint.Load(folder.Checkpoint, model, training.Optimizer) : (0, 0);
-        AnsiConsole.WriteLine($"{model.parameters().Sum(parameter => parameter.numel()):N0} parameters, {encoding.Vocabulary} tokens, {settings.BaseSteps} + {settings.Steps} steps, seed {settings.Seed}");
+        AnsiConsole.WriteLine(
+            $"{model.parameters().Sum(parameter => parameter.numel()):N0} parameters, {encoding.Vocabulary} tokens, {settings.BaseSteps} + {settings.Steps} steps, seed {settings.Seed}");
         var (clock, saved, last) = (Stopwatch.StartNew(), TimeSpan.Zero, first);
         var (loss, answerLoss) = (double.NaN, double.NaN);
         AnsiConsole.Progress()
@@ -141,7 +150,7 @@ public static class SummaryTrainCommand
 
         folder.Save(model);
         File.Delete(folder.Checkpoint);
-        AnsiConsole.MarkupLineInterpolated($"Trained in {Seconds():0} s: {folder.Path}");
+        AnsiConsole.MarkupLineInterpolated($"Trained in {Seconds():0} s: {folder.Location}");
         return Cli.Success;
 
         void Keep(int step)
