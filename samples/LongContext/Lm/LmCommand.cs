@@ -49,7 +49,10 @@ public static class LmCommand
         var seeds = new Option<int[]>("--seeds") { Description = "The seeds.", DefaultValueFactory = _ => [1], AllowMultipleArgumentsPerToken = true };
         var workers = new Option<int>("--workers") { Description = "Trainings in parallel, each on one core.", DefaultValueFactory = _ => Environment.ProcessorCount };
         var options = new LmOptions();
-        var command = new Command("lengths", "Continues a trained system with gradients through sequences of several lengths, on the same tokens in the same order.") { system, lengths, seeds, workers };
+        var command = new Command("lengths", "Continues a trained system with gradients through sequences of several lengths, on the same tokens in the same order.")
+        {
+            system, lengths, seeds, workers,
+        };
         options.AddTo(command);
         command.SetAction((arguments, cancellation) =>
         {

@@ -11,7 +11,8 @@ public sealed class LmOptions
     private readonly Option<FileInfo?> heldOut = new("--held-out") { Description = "The text that is held out; needed with --text." };
     private readonly Option<int> vocabulary = new("--vocabulary")
     {
-        Description = "Tokens of a text: 256 for its bytes, up to 2048 with pairs that are learned from it.", DefaultValueFactory = _ => 1024,
+        Description = "Tokens of a text: 256 for its bytes, up to 2048 with pairs that are learned from it.",
+        DefaultValueFactory = _ => 1024,
     };
 
     private readonly Option<int> people = new("--people") { Description = "People of a chronicle, 2 to 32.", DefaultValueFactory = _ => 16 };
@@ -20,7 +21,8 @@ public sealed class LmOptions
     private readonly Option<string> document = new("--document") { Description = "Tokens of a training document, over which memory is carried: a multiple of 1024.", DefaultValueFactory = _ => "2K" };
     private readonly Option<string> heldOutTokens = new("--held-out-tokens")
     {
-        Description = "How many tokens of each held-out document are read.", DefaultValueFactory = _ => "8K",
+        Description = "How many tokens of each held-out document are read.",
+        DefaultValueFactory = _ => "8K",
     };
 
     private readonly Option<double> rate = new("--rate") { Description = "The learning rate of a system.", DefaultValueFactory = _ => 4e-3 };
@@ -139,7 +141,9 @@ public sealed class LmOptions
         var tokensOfText = arguments.GetValue(vocabulary);
         return tokensOfText is >= BytePairs.Bytes and <= BytePairs.LargestVocabulary && files.Length > 0
             ? new(files, last.FullName, tokensOfText)
-            : throw new InputException(files.Length == 0 ? "--text names no file to train on." : $"--vocabulary is {tokensOfText}; it must be from {BytePairs.Bytes} to {BytePairs.LargestVocabulary}.");
+            : throw new InputException(files.Length == 0
+                ? "--text names no file to train on."
+                : $"--vocabulary is {tokensOfText}; it must be from {BytePairs.Bytes} to {BytePairs.LargestVocabulary}.");
 
         static IEnumerable<string> Files(string path) => Directory.Exists(path) ? Directory.GetFiles(path).Order(StringComparer.Ordinal) : [path];
     }

@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using LongContext.Comparison;
 using Spectre.Console;
 using static TorchSharp.torch;
 

@@ -26,7 +26,8 @@ public static class SummaryTrainCommand
         var heldOut = new Option<FileInfo?>("--held-out-pairs") { Description = "Pairs that are not trained on, which 'summary eval' reads; needed with --pairs." };
         var vocabulary = new Option<int>("--vocabulary")
         {
-            Description = "Tokens at most: 256 for the bytes, up to 1024 with pairs that are learned from the texts.", DefaultValueFactory = _ => LargestVocabulary,
+            Description = "Tokens at most: 256 for the bytes, up to 1024 with pairs that are learned from the texts.",
+            DefaultValueFactory = _ => LargestVocabulary,
         };
         var baseSteps = new Option<int>("--base-steps") { Description = "Steps on inputs of one segment.", DefaultValueFactory = _ => 600 };
         var steps = new Option<int>("--steps") { Description = "Steps on longer inputs after these.", DefaultValueFactory = _ => 1400 };
