@@ -115,7 +115,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     /// <param name="key">The same tensor as <paramref name="query"/>.</param>
     /// <param name="value">The same tensor as <paramref name="query"/>.</param>
     /// <param name="key_padding_mask">(B, T), bool or byte, true for a token to ignore. Outputs at such tokens are finite.</param>
-    /// <param name="need_weights">Whether to return the attention weights; supported for a sequence in one call up to the first segment boundary.</param>
+    /// <param name="need_weights">Whether to return the attention weights; supported for a sequence in one call up to the first segment boundary, without Rotary.</param>
     /// <param name="attn_mask">
     /// The causal mask, (T, T) or (B*H, T, T): bool or byte with true above the diagonal, or numbers to add with 0 up to the
     /// diagonal and -10000 or less above it. Null is allowed for a single token, or with causalWithoutMask.
@@ -236,6 +236,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
 
     private void CheckWeights(bool isWanted, StreamSlot? slot, long tokens)
     {
+        Require(!isWanted || Options.Rotary is null, "need_weights is true, but the weights of a layer with Rotary are not computed: pass false.", "need_weights");
         var start = slot?.PositionOf(attention) ?? 0;
         Require(!isWanted || (start == 0 && tokens <= Options.SegmentLength && slot?.Info is null),
             $"need_weights is true for tokens {start} to {start + tokens}{(slot?.Info is null ? "" : " with the token info of a streamer")}; weights exist only for a sequence "

@@ -336,6 +336,18 @@ public class InfiniMultiheadAttentionTests
     }
 
     [Fact]
+    public void Weights_that_would_ignore_the_rotation_are_refused()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new InfiniMultiheadAttention(
+            new InfiniAttentionOptions { EmbedDim = Width, NumHeads = Heads, SegmentLength = Segment, Bias = true, Rotary = new() },
+            causalWithoutMask: true);
+        Tensor x = randn(5, Batch, Width);
+        Assert.Contains("with Rotary", Assert.Throws<ArgumentException>("need_weights", () => layer.call(x, x, x)).Message);
+        Assert.Equal(x.shape, layer.call(x, x, x, need_weights: false).Item1.shape);
+    }
+
+    [Fact]
     public void In_a_stream_weights_are_refused_after_the_first_call()
     {
         using var scope = NewDisposeScope();
