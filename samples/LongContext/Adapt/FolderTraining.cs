@@ -110,14 +110,14 @@ public sealed class FolderTraining : IDisposable
         try
         {
             using var zip = ZipFile.OpenRead(path);
-            var saved = JsonSerializer.Deserialize<Saved>(Content(zip, Progress))!;
+            var saved = JsonSerializer.Deserialize<Saved>(ZipEntries.Content(zip, Progress))!;
             if (saved.Settings != settings)
             {
                 throw new InputException($"'{path}' belongs to another training: {saved.Settings}; this one's is {settings}.");
             }
 
-            using var weights = new BinaryReader(new MemoryStream(Content(zip, Weights)));
-            using var state = new BinaryReader(new MemoryStream(Content(zip, State)));
+            using var weights = new BinaryReader(new MemoryStream(ZipEntries.Content(zip, Weights)));
+            using var state = new BinaryReader(new MemoryStream(ZipEntries.Content(zip, State)));
             model.load(weights);
             optimizer.load_state_dict(state);
             return saved.Step;
@@ -154,13 +154,4 @@ public sealed class FolderTraining : IDisposable
     }
 
     private long Places(long[] text) => text.Length - settings.Length;
-
-    private static byte[] Content(ZipArchive zip, string name)
-    {
-        var entry = zip.GetEntry(name) ?? throw new InvalidDataException($"it holds no '{name}'.");
-        using var content = new MemoryStream();
-        using var stream = entry.Open();
-        stream.CopyTo(content);
-        return content.ToArray();
-    }
 }

@@ -39,7 +39,7 @@ public static class JobCheckpoint
             using var zip = ZipFile.OpenRead(path);
             using var weights = Reader(zip, Weights);
             using var state = Reader(zip, Optimizer);
-            var saved = JsonSerializer.Deserialize<Saved>(Content(zip, State))!;
+            var saved = JsonSerializer.Deserialize<Saved>(ZipEntries.Content(zip, State))!;
             model.load(weights);
             optimizer.load_state_dict(state);
             return (saved.Step, saved.Seconds);
@@ -50,17 +50,5 @@ public static class JobCheckpoint
         }
     }
 
-    private static BinaryReader Reader(ZipArchive zip, string name) => new(new MemoryStream(Content(zip, name)));
-
-    private static byte[] Content(ZipArchive zip, string name)
-    {
-        var entry = zip.GetEntry(name) ?? throw new InvalidDataException($"it holds no '{name}'.");
-        using var content = new MemoryStream();
-        using (var stream = entry.Open())
-        {
-            stream.CopyTo(content);
-        }
-
-        return content.ToArray();
-    }
+    private static BinaryReader Reader(ZipArchive zip, string name) => new(new MemoryStream(ZipEntries.Content(zip, name)));
 }

@@ -11,6 +11,9 @@ public sealed class Sampler(double temperature, double topP, int seed)
 {
     private readonly Random random = new(seed);
 
+    /// <summary>A sampler that takes the most probable token.</summary>
+    public static Sampler Greedy() => new(temperature: 0, topP: 1, seed: 0);
+
     /// <summary>A token by its logits, of any shape.</summary>
     public long Next(Tensor logits)
     {

@@ -41,15 +41,15 @@ public static class Checkpoint
         try
         {
             using var zip = ZipFile.OpenRead(path);
-            var saved = JsonSerializer.Deserialize<Saved>(Read(zip, State))!;
+            var saved = JsonSerializer.Deserialize<Saved>(ZipEntries.Content(zip, State))!;
             if (saved.Rule != settings.Rule || saved.Seed != settings.Seed || saved.Memory != settings.Memory || saved.WeighsFiller != settings.WeighsFiller
                 || !saved.Books.SequenceEqual(Names(settings)))
             {
                 throw new InputException($"The checkpoint '{path}' belongs to another run: rule {saved.Rule}, seed {saved.Seed}, {saved.Memory}, {(saved.WeighsFiller ? "weighted" : "plain")} filler, "
                     + $"haystacks {(saved.Books.Count == 0 ? "none" : string.Join(", ", saved.Books))}.");
             }
-            WeightsFile.LoadInto(model, Read(zip, Weights), path);
-            using var reader = new BinaryReader(new MemoryStream(Read(zip, Optimizer)));
+            WeightsFile.LoadInto(model, ZipEntries.Content(zip, Weights), path);
+            using var reader = new BinaryReader(new MemoryStream(ZipEntries.Content(zip, Optimizer)));
             optimizer.load_state_dict(reader);
             return (saved.Standing, saved.Seconds);
         }
@@ -57,18 +57,6 @@ public static class Checkpoint
         {
             throw new InputException($"'{path}' is not a checkpoint of this program, or is damaged: {error.Message}");
         }
-    }
-
-    private static byte[] Read(ZipArchive zip, string name)
-    {
-        var entry = zip.GetEntry(name) ?? throw new InvalidDataException($"it does not contain '{name}'");
-        using var content = new MemoryStream();
-        using (var stream = entry.Open())
-        {
-            stream.CopyTo(content);
-        }
-
-        return content.ToArray();
     }
 
     private static List<string> Names(TrainingSettings settings) => [.. settings.Books.Select(book => book.Name)];

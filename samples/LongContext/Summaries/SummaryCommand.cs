@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using LongContext.Generate;
 using Spectre.Console;
 using static TorchSharp.torch;
 
@@ -8,6 +9,9 @@ namespace LongContext.Summaries;
 /// <summary><c>summary</c>: a model that writes the summary of a long text from its memory.</summary>
 public static class SummaryCommand
 {
+    /// <summary>Of the paper's summaries.</summary>
+    private const double Temperature = 0.5, TopP = 0.95;
+
     public static Command Create() => new("summary", "Summaries of long texts: trains a model to write them, and measures them by how much of a text was read.")
     {
         SummaryTrainCommand.Create(), Eval(),
@@ -47,7 +51,7 @@ public static class SummaryCommand
             var texts = file is null ? new YearBookExamples(encoding).HeldOut(count, (int)tokens) : [.. SummaryPair.Read(file).Take(count)];
             set_num_threads(1); // the kernels are too small to split across threads
             using var model = folder.Model(settings);
-            var writer = new SummaryWriter(model, encoding, mostTokens, arguments.GetValue(sample) ? new Random(arguments.GetValue(seed)) : null);
+            var writer = new SummaryWriter(model, encoding, mostTokens, arguments.GetValue(sample) ? new Sampler(Temperature, TopP, arguments.GetValue(seed)) : Sampler.Greedy());
             var evaluation = new SummaryEvaluation(texts, percents, knowsFacts: file is null);
             IReadOnlyList<SummaryResult> results = [];
             AnsiConsole.Progress().Start(display =>
