@@ -15,9 +15,10 @@ public partial class FolderTests(ITestOutputHelper output)
         ["Tensors"] = [],
         ["Files"] = ["Tensors"],
         ["State"] = ["Files", "Tensors"],
-        ["Memory"] = ["State", "Tensors"],
-        ["Layer"] = ["Memory", "State", "Tensors"],
-        ["Streaming"] = ["Layer", "Memory", "State", "Files", "Tensors"],
+        ["Groups"] = ["Tensors"],
+        ["Memory"] = ["State", "Groups", "Tensors"],
+        ["Layer"] = ["Memory", "State", "Groups", "Tensors"],
+        ["Streaming"] = ["Layer", "Memory", "State", "Groups", "Files", "Tensors"],
         ["Conversion"] = ["Layer", "Memory", "State", "Tensors"],
     };
 

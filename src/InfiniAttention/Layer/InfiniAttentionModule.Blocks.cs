@@ -14,8 +14,7 @@ public sealed partial class InfiniAttentionModule
         Check(before, x, info);
         using var scope = NewDisposeScope();
         HostHeap.KeepTemporaries();
-        var isFirstAlone = Options.LocalSegments > 1 && before?.Earlier is null;
-        var blocks = Block.Cut(before?.Position ?? 0, x.size(1), Options.SegmentLength, BlockSize.Segments(Options, x), isFirstAlone);
+        var blocks = Cut(before, x, use.Stretch);
         var type = MemoryState.TypeFor(x.dtype);
         var learned = new MixParameters(Describe.As(gate, type), memory_norm?.In(type));
         var norms = q_norm is null ? null : new HeadScales(q_norm.In(type), k_norm!.In(type), normEpsilon);
@@ -23,15 +22,17 @@ public sealed partial class InfiniAttentionModule
         var heads = isAtOnce ? Project(x, info).Split([.. blocks.Select(block => block.Length)]) : null;
         var inputs = isAtOnce ? null : Inputs(x, blocks);
         var outputs = new BlockOutputs(x.size(1));
-        var state = before?.Share()
-            ?? MemoryState.Empty([x.size(0), Options.KeyValueHeads, Options.KeyWidth, Options.ValueWidth], type, x.device);
+        var state = StateBefore(before, x, use.Stretch);
         var isReturned = false;
         try
         {
             for (var i = 0; i < blocks.Count; i++)
             {
-                var block = blocks[i] with { IsOnly = blocks.Count == 1, HasSuccessor = use.WantsState || i < blocks.Count - 1 };
-                var context = new BlockContext(state, learned, norms, block.IsOnly ? info : info?.Narrow(block.Start, block.Length), use.Observer);
+                var block = blocks[i] with { IsOnly = blocks.Count == 1, HasSuccessor = use.WantsState || i < blocks.Count - 1 || use.Stretch is { IsLast: false } };
+                var context = new BlockContext(state, learned, norms, block.IsOnly ? info : info?.Narrow(block.Start, block.Length), use.Observer)
+                {
+                    Stretch = i == 0 ? use.Stretch : null,
+                };
                 var (ofBlock, after) = isAtOnce ? Attend(heads![i], context, block) : ProjectAndAttend(inputs![i], context, block);
                 state.Dispose();
                 state = after;
@@ -49,6 +50,25 @@ public sealed partial class InfiniAttentionModule
                 state.Dispose();
             }
         }
+    }
+
+    /// <summary>The blocks of a call. A stretch of a group is one block, because the group exchanges what it writes once; a part of a segment at its end is another.</summary>
+    private List<Block> Cut(MemoryState? before, Tensor x, Stretch? stretch)
+    {
+        var isFirstAlone = Options.LocalSegments > 1 && before?.Earlier is null && stretch is null;
+        return Block.Cut(before?.Position ?? 0, x.size(1), Options.SegmentLength, stretch is null ? BlockSize.Segments(Options, x) : long.MaxValue, isFirstAlone);
+    }
+
+    /// <summary>The state that the call continues from; what the ranks before write is added during the call.</summary>
+    private MemoryState StateBefore(MemoryState? before, Tensor x, Stretch? stretch)
+    {
+        if (stretch is { IsFirst: false } && before is not null)
+        {
+            return before.Cleared(before.Position + stretch.Offset);
+        }
+
+        return before?.Share() ?? MemoryState.Empty(
+            [x.size(0), Options.KeyValueHeads, Options.KeyWidth, Options.ValueWidth], MemoryState.TypeFor(x.dtype), x.device, stretch?.Offset ?? 0);
     }
 
     /// <summary>
@@ -99,6 +119,9 @@ public sealed partial class InfiniAttentionModule
 
         var isKept = offset > 0 || (offset + n < Options.SegmentLength && block.HasSuccessor);
         var open = isKept ? OpenSegment.Append(before.Open, tokens, Options.SegmentLength) : null;
+        using var inView = context.Stretch is { } handing && Options.LocalSegments > 1
+            ? before.Behind(EarlierHandOver.Exchange(handing, tokens, before.Earlier, Options.SegmentLength)) : null;
+        before = inView ?? before;
         try
         {
             tokens = (open?.Tokens ?? tokens) with { Earlier = before.Earlier };
@@ -106,10 +129,11 @@ public sealed partial class InfiniAttentionModule
             var isFirst = segments == 1 && before.Position < Options.SegmentLength;
             var steps = new AttentionSteps(
                 Writes: isWhole && (segments > 1 || block.HasSuccessor),
-                Reads: !isFirst || (block.IsOnly && is_grad_enabled()), // with gradients on, a single block's graph must include the gate
-                Dropout: training ? Options.Dropout : 0);
+                Reads: !isFirst || context.Stretch is not null || (block.IsOnly && is_grad_enabled()), // with gradients on, a single block's graph must include the gate
+                Dropout: training ? Options.Dropout : 0,
+                context.Stretch);
             var (a, memory) = attention.Attend(queries, tokens, before.Matrix, context.Learned, steps);
-            if (memory.After is not null)
+            if (steps.Writes)
             {
                 context.Observer?.Invoke(this, tokens, memory, before.Position);
             }
@@ -167,12 +191,17 @@ internal delegate void SegmentObserver(InfiniAttentionModule layer, SegmentToken
 /// <param name="Norms">The norms of queries and keys; null for none.</param>
 /// <param name="Info">What is known about its tokens.</param>
 /// <param name="Observer">Called for segments that are written; null if there are no listeners.</param>
-internal readonly record struct BlockContext(MemoryState Before, MixParameters Learned, HeadScales? Norms, TokenInfo? Info, SegmentObserver? Observer);
+internal readonly record struct BlockContext(MemoryState Before, MixParameters Learned, HeadScales? Norms, TokenInfo? Info, SegmentObserver? Observer)
+{
+    /// <summary>If the block begins this process's stretch of a sequence that a group shares: that stretch.</summary>
+    public Stretch? Stretch { get; init; }
+}
 
 /// <summary>What the caller of a call uses.</summary>
 /// <param name="WantsState">Whether the state after it is returned.</param>
 /// <param name="Observer">Called for segments that are written; null if there are no listeners.</param>
-internal readonly record struct CallUse(bool WantsState, SegmentObserver? Observer = null)
+/// <param name="Stretch">This process's stretch of a sequence that a group shares; null if the call is not shared.</param>
+internal readonly record struct CallUse(bool WantsState, SegmentObserver? Observer = null, Stretch? Stretch = null)
 {
     public static readonly CallUse Output = new(false);
     public static readonly CallUse OutputAndState = new(true);

@@ -18,11 +18,17 @@ internal sealed class SegmentAttention(InfiniAttentionOptions options)
     {
         using var scope = NewDisposeScope();
 
+        // In a group the memory before this process's stretch arrives during the local attention.
+        var stretch = steps.Stretch is null ? null
+            : new StretchMemory(steps.Stretch, update, before, tokens, steps.Writes ? SegmentTerms.Of(tokens, before.M.dtype, learned.Norm) : null);
+
         // Equation 6: A_dot = softmax(Q K^T / sqrt(K)) V
         var local = Describe.As(LocalAttention.Attend(queries.Local, tokens.InView(), steps.Dropout, !options.SecondDerivatives), before.M.dtype);
 
         // Equations 8 and 9: M_s = T_s M_{s-1} + W_s. They come first because all segments are computed at once, and each reads M_{s-1}.
-        var memory = steps.Writes ? CompressiveMemory.Write(update, before.M, before.Z, tokens, learned.Norm) : CompressiveMemory.Unchanged(before.M, before.Z);
+        var memory = stretch is not null ? stretch.End()
+            : steps.Writes ? CompressiveMemory.Write(update, before.M, before.Z, tokens, learned.Norm)
+            : CompressiveMemory.Unchanged(before.M, before.Z);
 
         // Equations 7 and 10: A_mem = sigma(Q) M_{s-1} / (sigma(Q) z_{s-1}), A = sigmoid(beta) A_mem + (1 - sigmoid(beta)) A_dot
         var a = steps.Reads ? Mix(queries.Memory, tokens.Marks, memory, learned, local) : GatedMix.OfEmpty(learned.Beta, local, options.EmptyMemory);
@@ -53,4 +59,5 @@ internal readonly record struct MixParameters(Tensor Beta, NormScales? Norm);
 /// <param name="Writes">Whether its segments are whole and the memory after them is used.</param>
 /// <param name="Reads">Whether the memory before them can hold anything.</param>
 /// <param name="Dropout">Probability of dropping a local attention weight.</param>
-internal readonly record struct AttentionSteps(bool Writes, bool Reads, double Dropout);
+/// <param name="Stretch">If the block begins this process's stretch of a sequence that a group shares: that stretch.</param>
+internal readonly record struct AttentionSteps(bool Writes, bool Reads, double Dropout, Stretch? Stretch = null);

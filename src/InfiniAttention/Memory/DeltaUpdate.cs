@@ -9,6 +9,9 @@ namespace InfiniAttention;
 internal sealed class DeltaUpdate(DeltaNormalizer normalizer) : UpdateRule
 {
     /// <inheritdoc/>
+    public override bool UsesNormalizer => true;
+
+    /// <inheritdoc/>
     public override (Tensor? T, Tensor W) Maps(SegmentWrites writes)
     {
         using var scope = NewDisposeScope();

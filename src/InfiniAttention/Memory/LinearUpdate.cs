@@ -6,5 +6,8 @@ namespace InfiniAttention;
 internal sealed class LinearUpdate : UpdateRule
 {
     /// <inheritdoc/>
+    public override bool UsesNormalizer => false;
+
+    /// <inheritdoc/>
     public override (Tensor? T, Tensor W) Maps(SegmentWrites writes) => (null, writes.PerHead(writes.Written.transpose(1, 2).bmm(writes.Values)));
 }

@@ -8,6 +8,9 @@ namespace InfiniAttention;
 /// </summary>
 internal abstract class UpdateRule
 {
+    /// <summary>Whether T or W depend on the normaliser z.</summary>
+    public abstract bool UsesNormalizer { get; }
+
     /// <summary>The maps of the S segments.</summary>
     /// <returns>T (B, S, G, K, K), null for the identity; W (B, S, G, K, V). The recurrence runs in the type of T.</returns>
     public abstract (Tensor? T, Tensor W) Maps(SegmentWrites writes);

@@ -65,8 +65,8 @@ public sealed class MemoryState : IDisposable
     private IEnumerable<SharedTensors> Holdings => new SharedTensors?[] { matrix, open, earlier }.OfType<SharedTensors>();
 
     /// <summary>A memory of shape (B, G, K, V) to which nothing was written.</summary>
-    internal static MemoryState Empty(long[] shape, ScalarType type, Device device) =>
-        new(new MemoryMatrix(zeros(shape, type, device), zeros(shape[..3], type, device)), null, null, 0);
+    internal static MemoryState Empty(long[] shape, ScalarType type, Device device, long position = 0) =>
+        new(new MemoryMatrix(zeros(shape, type, device), zeros(shape[..3], type, device)), null, null, position);
 
     /// <summary>The same state for another owner.</summary>
     internal MemoryState Share()
@@ -96,6 +96,23 @@ public sealed class MemoryState : IDisposable
 
         nowOpen?.Hold();
         return new(after is var (m, z) ? new(m, z) : matrix, nowOpen, ended ?? earlier, Position + tokens);
+    }
+
+    /// <summary>An empty state at a position, whose graph leads to this one.</summary>
+    internal MemoryState Cleared(long position)
+    {
+        ThrowIfDisposed();
+        using var scope = NewDisposeScope();
+        var all = ones([1], ScalarType.Bool, Memory.device);
+        return new(new MemoryMatrix(Memory.masked_fill(all, Scalars.Zero), Normalizer.masked_fill(all, Scalars.Zero)), null, null, position);
+    }
+
+    /// <summary>The same state with another segment in view. Takes over one reference to it.</summary>
+    internal MemoryState Behind(EarlierSegment other)
+    {
+        matrix.Hold();
+        open?.Hold();
+        return new(matrix, open, other, Position);
     }
 
     /// <summary>The same state detached from its graph: back-propagation stops here. The tensors share their storage.</summary>

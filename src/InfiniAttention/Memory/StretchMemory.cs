@@ -1,0 +1,66 @@
+using static TorchSharp.torch;
+
+namespace InfiniAttention;
+
+/// <summary>
+/// The compressive memory of this process's stretch of a sequence that a group shares. It is written in two steps, so that what the ranks
+/// before write arrives during the local attention.
+/// </summary>
+internal sealed class StretchMemory
+{
+    private readonly Stretch stretch;
+    private readonly UpdateRule rule;
+    private readonly MemoryMatrix before;
+    private readonly SegmentTokens tokens;
+    private readonly SegmentTerms? terms;
+    private readonly (Tensor? T, Tensor W)? maps; // null until z is known, if they depend on it
+    private readonly StretchScan normalizer;
+    private readonly StretchScan? matrix;
+
+    /// <summary>Begins the exchange; the tensors belong to the caller's dispose scope.</summary>
+    /// <param name="stretch">This rank's stretch.</param>
+    /// <param name="rule">The update rule.</param>
+    /// <param name="before">M and z before the first rank's stretch; 0 on the others.</param>
+    /// <param name="tokens">The tokens of the stretch.</param>
+    /// <param name="terms">What they write; null if they are no whole segment.</param>
+    public StretchMemory(Stretch stretch, UpdateRule rule, MemoryMatrix before, SegmentTokens tokens, SegmentTerms? terms)
+    {
+        (this.stretch, this.rule, this.before, this.tokens, this.terms) = (stretch, rule, before, tokens, terms);
+        normalizer = Begin(before.Z, terms is null ? null : (null, terms.Sums));
+        if (!rule.UsesNormalizer)
+        {
+            maps = terms is null ? null : rule.Maps(terms.Writes(terms.Normalizers(before.Z)));
+            matrix = Begin(before.M, maps);
+        }
+    }
+
+    /// <summary>M and z before each segment and after the last; without a whole segment, what was received.</summary>
+    public CompressiveMemory End()
+    {
+        var z = normalizer.End();
+        if (terms is null)
+        {
+            var m = (matrix ?? Begin(before.M, null)).End();
+            return CompressiveMemory.Unchanged(m, z) with { After = (m, z) };
+        }
+
+        var normalizers = terms.Normalizers(z);
+        var known = maps ?? rule.Maps(terms.Writes(normalizers));
+        return CompressiveMemory.Of(terms, normalizers, known, (matrix ?? Begin(before.M, known)).End());
+    }
+
+    private StretchScan Begin(Tensor initial, (Tensor? T, Tensor W)? segments)
+    {
+        var isSum = !stretch.HasDocuments && (initial.dim() == 3 || !rule.UsesNormalizer); // every rank must come to the same
+        return segments is var (t, w)
+            ? StretchScan.Begin(stretch, initial, new(SegmentScan.Total(t, w, terms!.Keep), terms.Keep?.all(1)), isSum)
+            : StretchScan.Begin(stretch, initial, new((null, Nothing(initial)), null), isSum);
+    }
+
+    /// <summary>0 where nothing is written, with a graph like that of what other ranks write: back-propagation must meet each exchange on every rank.</summary>
+    private Tensor Nothing(Tensor like)
+    {
+        var nothing = zeros_like(like).add(Stretch.Anchor(tokens.Keys, like.dtype), Scalars.One);
+        return like.dim() == 3 ? nothing : nothing.add(Stretch.Anchor(tokens.Values, like.dtype), Scalars.One);
+    }
+}
