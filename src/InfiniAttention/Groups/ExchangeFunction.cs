@@ -4,7 +4,7 @@ namespace InfiniAttention;
 
 /// <summary>
 /// An exchange between ranks as a function of the graph: of a tensor of this rank, to one that the others determine. Its second input and output only
-/// order the exchanges of a call, see <see cref="Stretch.Exchange"/>.
+/// order the exchanges of a call, see <see cref="Stretch.Ordered"/>.
 /// </summary>
 /// <remarks>Arguments: the tensor, the output of the exchange before (or null), the group, then those of the function.</remarks>
 internal abstract class ExchangeFunction<T> : autograd.MultiTensorFunction<T>
@@ -12,6 +12,14 @@ internal abstract class ExchangeFunction<T> : autograd.MultiTensorFunction<T>
 {
     /// <inheritdoc/>
     public override string Name => typeof(T).Name;
+
+    /// <summary>Runs the exchange, as a function of the graph if gradients are on.</summary>
+    /// <param name="stretch">This rank's stretch.</param>
+    /// <param name="x">This rank's tensor, contiguous.</param>
+    /// <param name="arguments">The function's further arguments; it has gradients of the tensors among them.</param>
+    public static Tensor Run(Stretch stretch, Tensor x, params object?[] arguments) => is_grad_enabled()
+        ? stretch.Ordered(order => apply([x, order!, stretch.Group, .. arguments!]))
+        : new T().Exchange(null, x, stretch.Group, arguments);
 
     /// <inheritdoc/>
     public sealed override List<Tensor> forward(autograd.AutogradContext ctx, params object[] vars)
@@ -49,8 +57,8 @@ internal abstract class ExchangeFunction<T> : autograd.MultiTensorFunction<T>
         return gradients;
     }
 
-    /// <summary>What this rank receives.</summary>
-    protected abstract Tensor Exchange(autograd.AutogradContext ctx, Tensor x, ISequenceGroup group, object?[] arguments);
+    /// <summary>What this rank receives. The context keeps what the gradient needs; null if there will be none.</summary>
+    protected abstract Tensor Exchange(autograd.AutogradContext? ctx, Tensor x, ISequenceGroup group, object?[] arguments);
 
     /// <summary>The gradient of this rank's tensor from that of what it received, and those of the function's further arguments.</summary>
     protected abstract (Tensor OfX, Tensor?[] OfArguments) ExchangeGradient(autograd.AutogradContext ctx, Tensor gradient, ISequenceGroup group);

@@ -24,7 +24,7 @@ internal sealed class Stretch(ISequenceGroup group, long offset, bool hasDocumen
     /// back-propagation meets them in the same order on every rank, whatever else differs between their graphs.
     /// </summary>
     /// <param name="apply">Applies the function, given the output of the exchange before (null for the first); its last output is for the next.</param>
-    public Tensor Exchange(Func<Tensor?, List<Tensor>> apply)
+    public Tensor Ordered(Func<Tensor?, List<Tensor>> apply)
     {
         var outputs = apply(order);
         order?.Dispose();

@@ -22,7 +22,7 @@ internal static class EarlierHandOver
         var sent = isWhole
             ? cat([Last(keys).reshape(-1), Last(values).reshape(-1)])
             : zeros([keySize + valueSize], keys.dtype, keys.device).add(Stretch.Anchor(keys, keys.dtype), Scalars.One).add(Stretch.Anchor(values, keys.dtype), Scalars.One);
-        var received = stretch.Exchange(order => NextRankFunction.apply(sent, order!, stretch.Group));
+        var received = NextRankFunction.Run(stretch, sent);
         var receivedHidden = hidden is null ? null
             : Shifted(stretch.Group, (isWhole ? Last(hidden) : zeros([batch, 1, length], ScalarType.Bool, keys.device)).to(ScalarType.Byte).contiguous(), step: 1).to(ScalarType.Bool);
 
@@ -43,7 +43,7 @@ internal static class EarlierHandOver
     private sealed class NextRankFunction : ExchangeFunction<NextRankFunction>
     {
         /// <inheritdoc/>
-        protected override Tensor Exchange(autograd.AutogradContext ctx, Tensor x, ISequenceGroup group, object?[] arguments) => Shifted(group, x, step: 1);
+        protected override Tensor Exchange(autograd.AutogradContext? ctx, Tensor x, ISequenceGroup group, object?[] arguments) => Shifted(group, x, step: 1);
 
         /// <inheritdoc/>
         protected override (Tensor OfX, Tensor?[] OfArguments) ExchangeGradient(autograd.AutogradContext ctx, Tensor gradient, ISequenceGroup group) =>

@@ -120,7 +120,7 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
         MemoryState? after = null;
         try
         {
-            (var output, after) = Run(before, x, info ?? slot.Info, new(true, slot.Observer));
+            (var output, after) = Run(before, x, info ?? slot.Info, new(true, slot.Observer, slot.Stretch));
             return output;
         }
         finally

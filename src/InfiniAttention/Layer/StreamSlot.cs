@@ -64,6 +64,9 @@ internal abstract class StreamSlot : IDisposable
     /// <summary>Called for segments that a layer writes; null if there are no listeners.</summary>
     public abstract SegmentObserver? Observer { get; }
 
+    /// <summary>This process's stretch of the call's tokens, if a group shares them.</summary>
+    public virtual Stretch? Stretch => null;
+
     /// <summary>The slot that was active before.</summary>
     protected StreamSlot? Outer { get; }
 

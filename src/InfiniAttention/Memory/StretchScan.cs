@@ -40,9 +40,7 @@ internal sealed class StretchScan
     public Tensor End()
     {
         var (t, w) = own.Map;
-        var before = stretch.Exchange(order => pending is var (task, sum)
-            ? ExclusiveSumFunction.apply(w, order!, stretch.Group, task, sum)
-            : HandOnFunction.apply(w, order!, stretch.Group, t!, own.Keep!));
+        var before = pending is var (task, sum) ? ExclusiveSumFunction.Run(stretch, w, task, sum) : HandOnFunction.Run(stretch, w, t, own.Keep);
         return initial.add(before, Scalars.One); // the first rank receives 0
     }
 
@@ -50,7 +48,7 @@ internal sealed class StretchScan
     private sealed class ExclusiveSumFunction : ExchangeFunction<ExclusiveSumFunction>
     {
         /// <inheritdoc/>
-        protected override Tensor Exchange(autograd.AutogradContext ctx, Tensor x, ISequenceGroup group, object?[] arguments)
+        protected override Tensor Exchange(autograd.AutogradContext? ctx, Tensor x, ISequenceGroup group, object?[] arguments)
         {
             var (task, sum) = ((Task)arguments[0]!, (PendingSum)arguments[1]!);
             task.GetAwaiter().GetResult();
@@ -70,7 +68,7 @@ internal sealed class StretchScan
     private sealed class HandOnFunction : ExchangeFunction<HandOnFunction>
     {
         /// <inheritdoc/>
-        protected override Tensor Exchange(autograd.AutogradContext ctx, Tensor x, ISequenceGroup group, object?[] arguments)
+        protected override Tensor Exchange(autograd.AutogradContext? ctx, Tensor x, ISequenceGroup group, object?[] arguments)
         {
             var (t, keep) = ((Tensor?)arguments[0], (Tensor?)arguments[1]);
             var received = zeros_like(x);
@@ -84,7 +82,7 @@ internal sealed class StretchScan
                 group.Send(new StretchMap((t, x), keep).Of(received).contiguous(), group.Rank + 1);
             }
 
-            ctx.save_for_backward([t!, keep!, received]);
+            ctx?.save_for_backward([t!, keep!, received]);
             return received;
         }
 

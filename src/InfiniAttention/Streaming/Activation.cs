@@ -12,9 +12,11 @@ internal sealed class Activation : StreamSlot
     /// <param name="info">What is known about each token.</param>
     /// <param name="isCall">Whether the streamer itself calls its model.</param>
     /// <param name="isObserved">Whether the stream's listeners get its segments, unless an outer activation of the stream says no.</param>
-    public Activation(StreamStates states, TokenInfo? info, bool isCall, bool isObserved = true)
+    /// <param name="stretch">This process's stretch of the call's tokens, if a group shares them.</param>
+    public Activation(StreamStates states, TokenInfo? info, bool isCall, bool isObserved = true, Stretch? stretch = null)
         : base(info)
     {
+        Stretch = stretch;
         var outer = Outer is Activation activation && activation.states == states ? activation : null;
         isInner = outer is not null;
         (this.states, this.isCall, this.isObserved) = (states, isCall || outer?.isCall == true, isObserved && outer?.isObserved != false);
@@ -24,6 +26,9 @@ internal sealed class Activation : StreamSlot
 
     /// <inheritdoc/>
     public override SegmentObserver? Observer => isObserved ? Streamer.Observer : null;
+
+    /// <inheritdoc/>
+    public override Stretch? Stretch { get; }
 
     /// <inheritdoc/>
     protected override bool Carries(InfiniAttentionModule layer)
@@ -44,7 +49,7 @@ internal sealed class Activation : StreamSlot
     public override MemoryState? Enter(InfiniAttentionModule layer) => states.Enter(layer, isCall);
 
     /// <inheritdoc/>
-    public override long PositionOf(InfiniAttentionModule layer) => states.Position;
+    public override long PositionOf(InfiniAttentionModule layer) => Streamer.Position;
 
     /// <inheritdoc/>
     public override void Exit(InfiniAttentionModule layer, MemoryState? after) => states.Exit(layer, after, isCall);

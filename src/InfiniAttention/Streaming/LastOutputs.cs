@@ -8,6 +8,7 @@ internal sealed class LastOutputs
     private readonly long[]? last; // of each row; null if it is the input's last token for all rows
     private readonly long tokens;
     private readonly Tensor?[] rows;
+    private Tensor? like;
     private Tensor? all;
 
     /// <param name="input">(B, T, …)</param>
@@ -20,8 +21,17 @@ internal sealed class LastOutputs
     }
 
     /// <summary>Takes the outputs of a window that begins at <paramref name="start"/>, (B, n, …).</summary>
-    public void Add(Tensor output, long start)
+    /// <param name="output">The outputs.</param>
+    /// <param name="start">The first token of the window.</param>
+    /// <param name="isMine">Whether another process takes the same outputs.</param>
+    public void Add(Tensor output, long start, bool isMine = true)
     {
+        like ??= Kept(output.narrow(1, 0, 1).detach());
+        if (!isMine)
+        {
+            return;
+        }
+
         var end = start + output.size(1);
         if (last is null)
         {
@@ -44,6 +54,9 @@ internal sealed class LastOutputs
 
     /// <summary>(B, 1, …)</summary>
     public Tensor Join() => all ?? cat([.. rows.Select(row => row!)], 0);
+
+    /// <summary>The same where other processes have taken windows too: 0 for a row whose output another one has.</summary>
+    public Tensor JoinOwn() => all ?? cat([.. rows.Select((row, i) => row ?? zeros_like(like!.narrow(0, i, 1)))], 0);
 
     /// <summary>A copy, so that the window's outputs can be freed; it belongs to the dispose scope around the window's.</summary>
     private static Tensor Kept(Tensor output) => output.clone().MoveToOuterDisposeScope();

@@ -56,7 +56,7 @@ public sealed partial class SegmentStreamer
     public SegmentStreamer Fork()
     {
         CheckSettled();
-        var fork = new SegmentStreamer(model) { WindowTokens = WindowTokens };
+        var fork = new SegmentStreamer(model, sharing) { WindowTokens = WindowTokens };
         fork.states.Set([.. states.Current.Select(state => state?.Clone())]);
         return fork;
     }

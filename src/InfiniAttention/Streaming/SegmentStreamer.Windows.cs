@@ -16,19 +16,20 @@ public sealed partial class SegmentStreamer
     };
 
     /// <summary>One call of the model on a part of the input, which must take every layer past all tokens of it.</summary>
-    internal Tensor RunWindow(Tensor input, TokenInfo? info, (long Start, long Length) window, bool isObserved = true)
+    internal Tensor RunWindow(Tensor input, TokenInfo? info, (long Start, long Length) window, bool isObserved = true, Stretch? stretch = null)
     {
         using var collection = new WindowCollection(window.Length);
-        using var activation = new Activation(states, info?.Narrow(window.Start, window.Length), isCall: true, isObserved);
+        using var activation = new Activation(states, info?.Narrow(window.Start, window.Length), isCall: true, isObserved, stretch);
         var part = input.narrow(1, window.Start, window.Length);
         var output = ((nn.Module<Tensor, Tensor>)model).call(part);
-        states.CommitCall(window.Length);
+        states.CommitCall((stretch?.Offset ?? 0) + window.Length);
         return output.dim() >= 2 && output.size(1) == window.Length ? output : throw new InvalidOperationException(
             $"The model returned an output of shape {Describe.Shape(output)} for {window.Length} tokens; a stream needs one output per token, (B, T, …).");
     }
 
     /// <summary>The length of the next window from a position on: windows end at multiples of their length.</summary>
-    internal long NextWindow(long position, long remaining) => Math.Min(remaining, windowTokens - (position % windowTokens));
+    internal long NextWindow(long position, long remaining) =>
+        sharing?.NextWindow(position, remaining, windowTokens) ?? Math.Min(remaining, windowTokens - (position % windowTokens));
 
     /// <summary>
     /// The next window of a call whose outputs share one graph. In half precision with gradients that is the whole rest of the input: libtorch would sum the
@@ -42,8 +43,8 @@ public sealed partial class SegmentStreamer
         var tokens = input.size(1);
         for (long start = 0, length; start < tokens; start += length)
         {
-            cancellationToken.ThrowIfCancellationRequested();
             CheckUsable();
+            ThrowIfCancelled(cancellationToken);
             length = NextWindow(Position, tokens - start);
             yield return Next(start, length);
         }
@@ -54,7 +55,7 @@ public sealed partial class SegmentStreamer
             using var gradients = enable_grad(mode.Gradients);
             using var transaction = states.Begin();
             using var scope = NewDisposeScope();
-            var output = RunWindow(input, info, (start, length));
+            var output = RunWhole(input, info, (start, length));
             progress?.Report(start + length);
             transaction.Complete();
             return output.MoveToOuterDisposeScope();

@@ -16,6 +16,7 @@ public sealed partial class SegmentStreamer : IDisposable
 {
     private readonly nn.Module model;
     private readonly StreamStates states;
+    private readonly StreamSharing? sharing;
     private long windowTokens;
 
     /// <summary>Starts a stream with an empty memory.</summary>
@@ -27,6 +28,27 @@ public sealed partial class SegmentStreamer : IDisposable
         var layers = ModelLayers.Of(model);
         states = new StreamStates(this, layers);
         windowTokens = BlockSize.Window([.. layers.Select(entry => entry.Layer.Options.SegmentLength)], Device);
+    }
+
+    /// <summary>
+    /// Starts a stream that the processes of a group read together. Every rank makes the same calls with the same input; each computes a stretch of
+    /// each step of up to <see cref="ISequenceGroup.Size"/> windows, and afterwards all have the same state, the same outputs and, after
+    /// <see cref="Backpropagate"/>, the same gradients. Tokens that do not make a segment for each rank are read by all.
+    /// </summary>
+    /// <param name="model">The model, with the same weights on every rank; it still belongs to the caller.</param>
+    /// <param name="group">The group.</param>
+    /// <exception cref="ArgumentException">The model holds no <see cref="InfiniAttentionModule"/>.</exception>
+    public SegmentStreamer(nn.Module model, ISequenceGroup group)
+        : this(model)
+    {
+        ArgumentNullException.ThrowIfNull(group);
+        sharing = new StreamSharing(group, [.. states.Layers.Select(entry => entry.Layer.Options.SegmentLength)]);
+    }
+
+    private SegmentStreamer(nn.Module model, StreamSharing? sharing)
+        : this(model)
+    {
+        this.sharing = sharing;
     }
 
     /// <summary>
@@ -51,7 +73,7 @@ public sealed partial class SegmentStreamer : IDisposable
     }
 
     /// <summary>Tokens of each row read so far. During a call of the streamer it is the position of the call's (window's) first token, in every layer.</summary>
-    public long Position => states.Position;
+    public long Position => states.Position + (StreamSlot.Active is Activation { Stretch: { } stretch } active && active.Streamer == this ? stretch.Offset : 0);
 
     /// <summary>Bytes that the stream holds: the states of all layers.</summary>
     public long StateBytes => states.Bytes;
@@ -66,6 +88,9 @@ public sealed partial class SegmentStreamer : IDisposable
     public event Action<SegmentReport>? SegmentWritten;
 
     internal StreamStates States => states;
+
+    /// <summary>How a group shares the stream; null if it is read by this process alone.</summary>
+    internal StreamSharing? Sharing => sharing;
 
     private Device Device => states.Layers[0].Layer.Gate.device;
 
@@ -92,7 +117,7 @@ public sealed partial class SegmentStreamer : IDisposable
     /// <exception cref="ObjectDisposedException">The streamer was disposed of.</exception>
     public Tensor Forward(Tensor input, TokenInfo? info = null)
     {
-        CheckInput(input, ref info);
+        CheckReading(input, ref info);
         using var transaction = states.Begin();
         using var scope = NewDisposeScope();
         var tokens = input.size(1);
@@ -101,7 +126,7 @@ public sealed partial class SegmentStreamer : IDisposable
         {
             length = NextWindowOfGraph(Position, tokens - start);
             using var window = NewDisposeScope();
-            windows.Add(RunWindow(input, info, (start, length)).MoveToOuterDisposeScope());
+            windows.Add(RunWhole(input, info, (start, length)).MoveToOuterDisposeScope());
         }
 
         transaction.Complete();
@@ -120,22 +145,23 @@ public sealed partial class SegmentStreamer : IDisposable
     /// <exception cref="OperationCanceledException">The call was cancelled.</exception>
     public Tensor Prefill(Tensor input, TokenInfo? info = null, IProgress<long>? progress = null, CancellationToken cancellationToken = default)
     {
-        CheckInput(input, ref info);
+        CheckReading(input, ref info);
         using var transaction = states.Begin();
         using var scope = NewDisposeScope();
         var tokens = input.size(1);
         var last = new LastOutputs(input, info?.KeyPaddingMask);
         for (long start = 0, length; start < tokens; start += length)
         {
-            cancellationToken.ThrowIfCancellationRequested();
+            ThrowIfCancelled(cancellationToken);
             length = NextWindowOfGraph(Position, tokens - start);
             using var window = NewDisposeScope();
-            last.Add(RunWindow(input, info, (start, length)), start);
+            var part = PartOf((start, length));
+            last.Add(RunPart(input, info, part), part.Start, part.IsMine);
             progress?.Report(start + length);
         }
 
         transaction.Complete();
-        return last.Join().MoveToOuterDisposeScope();
+        return (sharing?.Joined(last) ?? last.Join()).MoveToOuterDisposeScope();
     }
 
     /// <summary>
@@ -155,7 +181,7 @@ public sealed partial class SegmentStreamer : IDisposable
     /// <exception cref="OperationCanceledException">The call was cancelled.</exception>
     public IEnumerable<Tensor> Stream(Tensor input, TokenInfo? info = null, IProgress<long>? progress = null, CancellationToken cancellationToken = default)
     {
-        CheckInput(input, ref info);
+        CheckReading(input, ref info);
         return new Once<Tensor>(Windows(input, info, progress, (is_grad_enabled(), is_inference_mode_enabled()), cancellationToken));
     }
 
@@ -192,24 +218,26 @@ public sealed partial class SegmentStreamer : IDisposable
         Tensor input, Tensor target, Func<Tensor, Tensor, Tensor> loss, LossReduction reduction = LossReduction.Mean, long ignoreIndex = -100,
         TokenInfo? info = null, IProgress<long>? progress = null, CancellationToken cancellationToken = default)
     {
-        CheckInput(input, ref info);
-        if (is_inference_mode_enabled())
+        TokenLosses? losses = null;
+        Agree(input, ref info, given =>
         {
-            throw new InvalidOperationException("Backpropagate was called in inference mode, which has no gradients: call it outside inference mode.");
-        }
+            if (is_inference_mode_enabled())
+            {
+                throw new InvalidOperationException("Backpropagate was called in inference mode, which has no gradients: call it outside inference mode.");
+            }
 
-        var losses = new TokenLosses(input, target, loss, reduction, ignoreIndex);
-        if (input.requires_grad || info?.WriteWeights?.requires_grad == true || target.requires_grad)
-        {
-            throw new ArgumentException(
-                "The input, its write weights or the target require a gradient; Backpropagate computes gradients of the model's parameters only: detach them.",
-                target.requires_grad ? nameof(target) : nameof(input));
-        }
-
+            losses = new TokenLosses(input, target, loss, reduction, ignoreIndex);
+            if (input.requires_grad || given?.WriteWeights?.requires_grad == true || target.requires_grad)
+            {
+                throw new ArgumentException(
+                    "The input, its write weights or the target require a gradient; Backpropagate computes gradients of the model's parameters only: detach them.",
+                    target.requires_grad ? nameof(target) : nameof(input));
+            }
+        });
         using var transaction = states.Begin();
-        var total = new WindowedBackpropagation(this, model, losses) { Progress = progress, Cancellation = cancellationToken }.Run(input, info);
+        var total = new WindowedBackpropagation(this, model, losses!) { Progress = progress, Cancellation = cancellationToken }.Run(input, info);
         transaction.Complete();
-        return new(total, losses.Count);
+        return new(total, losses!.Count);
     }
 
     /// <summary>Frees the states. The model stays as it is.</summary>

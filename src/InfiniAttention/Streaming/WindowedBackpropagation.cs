@@ -8,13 +8,15 @@ namespace InfiniAttention;
 /// </summary>
 internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Module model, TokenLosses losses)
 {
-    private readonly bool isRandom = model.modules().Prepend(model).Any(module => module.training);
+    private readonly bool isRandom = streamer.IsRandom;
 
     /// <summary>Gets the number of tokens that are done; each pass counts half.</summary>
     public IProgress<long>? Progress { get; init; }
 
     /// <summary>Cancels between windows.</summary>
     public CancellationToken Cancellation { get; init; }
+
+    private StreamSharing? Sharing => streamer.Sharing;
 
     private Device Device => streamer.States.Layers[0].Layer.Gate.device;
 
@@ -31,6 +33,7 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
             Forward(input, info, boundaries);
             var total = Backward(input, info, boundaries, gradients);
             boundaries.RestoreEnd();
+            Sharing?.Sum(gradients);
             gradients.AddToParameters();
             return total;
         }
@@ -60,13 +63,15 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
         using var noGrad = no_grad();
         for (var w = 0; w < boundaries.Windows.Count; w++)
         {
-            Cancellation.ThrowIfCancellationRequested();
+            streamer.ThrowIfCancelled(Cancellation);
             var (start, length) = boundaries.Windows[w];
             boundaries.Keep(w);
             if (w + 1 < boundaries.Windows.Count)
             {
                 using var scope = NewDisposeScope();
-                streamer.RunWindow(Copy(input, start, length), info?.Narrow(start, length), (0, length), isObserved: false);
+                var part = streamer.PartOf((start, length));
+                Run(input, info, part);
+                Sharing?.Settle(streamer.States, part, isRandom);
                 Progress?.Report((start + length) / 2);
             }
         }
@@ -81,7 +86,7 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
         Tensor?[] handedOn = [];
         for (var w = boundaries.Windows.Count - 1; w >= 0; w--)
         {
-            Cancellation.ThrowIfCancellationRequested();
+            streamer.ThrowIfCancelled(Cancellation);
             using var window = NewDisposeScope();
             var (start, length) = boundaries.Windows[w];
             using var collection = new WindowCollection(length);
@@ -89,23 +94,39 @@ internal sealed class WindowedBackpropagation(SegmentStreamer streamer, nn.Modul
             streamer.States.Set(first.Share());
             boundaries.RestoreRandom(w);
 
-            var output = streamer.RunWindow(Copy(input, start, length), info?.Narrow(start, length), (0, length), isObserved: false);
-            var share = losses.Of(output, start);
-            streamer.States.CheckAlive();
-            total += Describe.Number(share);
+            var part = streamer.PartOf((start, length));
+            var next = new Tensor?[first.Tensors.Length];
+            if (part.IsMine)
+            {
+                var output = Run(input, info, part);
+                var share = losses.Of(output, part.Start);
+                streamer.States.CheckAlive();
+                total += Describe.Number(share);
+                var last = WindowBoundaries.Differentiable(streamer.States.Current);
+                next = gradients.Add(share, last, Sharing?.HandedOn(handedOn, last, part) ?? handedOn, first.Tensors);
+            }
+
+            next = Sharing?.HandBack(next, first.Tensors) ?? next;
             if (w == boundaries.Windows.Count - 1)
             {
+                Sharing?.Broadcast(streamer.States, part);
                 boundaries.KeepEnd();
             }
 
-            var next = gradients.Add(share, WindowBoundaries.Differentiable(streamer.States.Current), handedOn, first.Tensors);
             Array.ForEach(handedOn, gradient => gradient?.Dispose());
             Array.ForEach(next, gradient => gradient?.MoveToOuterDisposeScope());
             handedOn = next;
             Progress?.Report((input.size(1) + (input.size(1) - start)) / 2);
         }
 
-        return total;
+        return Sharing?.Sum(total) ?? total;
+    }
+
+    /// <summary>Runs the model on this process's part of a window.</summary>
+    private Tensor Run(Tensor input, TokenInfo? info, WindowPart part)
+    {
+        using var stretch = Sharing?.Begin(part, info);
+        return streamer.RunWindow(Copy(input, part.Start, part.Length), info?.Narrow(part.Start, part.Length), (0, part.Length), isObserved: false, stretch);
     }
 
     /// <summary>A copy of a window of the input: a model that changes its input in place must get it unchanged in the second pass.</summary>
