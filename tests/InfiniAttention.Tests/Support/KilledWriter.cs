@@ -21,15 +21,8 @@ internal static class KilledWriter
         return streamer;
     }
 
-    private static void Main(string[] arguments)
+    public static void Run(string path)
     {
-        if (arguments is not [Command, var path])
-        {
-            Console.Error.WriteLine("These are tests: run them with dotnet test.");
-            Environment.Exit(1);
-            return;
-        }
-
         LayerStack model = Model();
         SegmentStreamer[] streamers = [Streamer(model, 13), Streamer(model, 22)];
         for (int turn = 0; ; turn++)
