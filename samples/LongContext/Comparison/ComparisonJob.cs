@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using InfiniAttention;
 using LongContext.LanguageModel;
 using static TorchSharp.torch;
 
@@ -39,8 +40,10 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
     /// <param name="done">Called after each step.</param>
     /// <param name="log">A folder for TensorBoard; null for none.</param>
     /// <param name="cancellation">Ends the training; its last checkpoint stays.</param>
-    public void Run(Action<TrainingStep> done, string? log, CancellationToken cancellation)
+    /// <param name="group">Processes that run the same job and share its sequences; the first alone writes.</param>
+    public void Run(Action<TrainingStep> done, string? log, CancellationToken cancellation, ISequenceGroup? group = null)
     {
+        var writes = group is null or { Rank: 0 };
         set_num_threads(1); // the kernels are too small to split across threads, and several jobs run in parallel
         manual_seed(Seed);
         var experiment = Experiment.Load(Folder);
@@ -53,8 +56,8 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
             model.Take(trained);
         }
 
-        using var trainer = Trainer(model, corpus, experiment, system);
-        var board = log is null ? null : new TrainingLog(Path.Combine(log, $"{System}-{Seed}"));
+        using var trainer = Trainer(model, corpus, experiment, system, group);
+        var board = log is null || !writes ? null : new TrainingLog(Path.Combine(log, $"{System}-{Seed}"));
         var (first, secondsBefore) = File.Exists(Checkpoint) ? JobCheckpoint.Load(Checkpoint, model, trainer.Optimizer) : (0, 0);
         var clock = Stopwatch.StartNew();
         var saved = TimeSpan.Zero;
@@ -63,7 +66,7 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
             board?.Add(step, model);
             done(step);
         }, cancellation);
-        if (cancellation.IsCancellationRequested)
+        if (cancellation.IsCancellationRequested || !writes)
         {
             return;
         }
@@ -83,7 +86,7 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
 
         void Keep(int step)
         {
-            if (clock.Elapsed - saved > CheckpointEvery)
+            if (writes && clock.Elapsed - saved > CheckpointEvery)
             {
                 JobCheckpoint.Save(Checkpoint, model, trainer.Optimizer, step, secondsBefore + clock.Elapsed.TotalSeconds);
                 saved = clock.Elapsed;
@@ -91,10 +94,10 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
         }
     }
 
-    private Training Trainer(Decoder model, Corpus corpus, Experiment experiment, ComparedSystem system) => (Before, system.SequenceTokens) switch
+    private Training Trainer(Decoder model, Corpus corpus, Experiment experiment, ComparedSystem system, ISequenceGroup? group) => (Before, system.SequenceTokens) switch
     {
         (null, _) => SystemTraining.OfBase(model, corpus, experiment, Seed),
-        (_, { } length) => new SequenceTraining(model, corpus, experiment, Seed, length),
+        (_, { } length) => new SequenceTraining(model, corpus, experiment, Seed, length, group),
         _ => SystemTraining.OfSystem(model, corpus, experiment, Seed, system.After is not null),
     };
 }

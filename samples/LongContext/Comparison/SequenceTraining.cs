@@ -20,14 +20,34 @@ public sealed class SequenceTraining : Training
 
     private readonly Corpus corpus;
     private readonly int seed, length;
+    private readonly ISequenceGroup? group;
 
-    public SequenceTraining(Decoder model, Corpus corpus, Experiment experiment, int seed, int length)
+    /// <param name="model">The model.</param>
+    /// <param name="corpus">The text.</param>
+    /// <param name="experiment">The experiment, which says how many tokens are read.</param>
+    /// <param name="seed">The seed of the documents.</param>
+    /// <param name="length">Tokens of a sequence.</param>
+    /// <param name="group">Processes that share each sequence; null for this one alone.</param>
+    public SequenceTraining(Decoder model, Corpus corpus, Experiment experiment, int seed, int length, ISequenceGroup? group = null)
         : base(model, new((int)(experiment.Tokens / StepTokens), experiment.Rate / 2, IsCooledDown: true, WarmUp))
     {
-        (this.corpus, this.seed, this.length) = (corpus, seed, length);
+        (this.corpus, this.seed, this.length, this.group) = (corpus, seed, length, group);
     }
 
     protected override bool BeginsDocuments(int step) => true;
+
+    /// <summary>Processes that share a sequence end before the same step, when one of them is cancelled.</summary>
+    protected override bool IsCancelled(CancellationToken cancellation)
+    {
+        if (group is null)
+        {
+            return base.IsCancelled(cancellation);
+        }
+
+        using var cancelled = full([1], base.IsCancelled(cancellation) ? 1 : 0, ScalarType.Float32);
+        group.Sum(cancelled);
+        return cancelled.item<float>() > 0;
+    }
 
     protected override (double Loss, double RecallLoss) Backpropagate(int step)
     {
@@ -37,7 +57,8 @@ public sealed class SequenceTraining : Training
         for (var start = 0; start < StepTokens; start += rows * length)
         {
             using var scope = NewDisposeScope();
-            using var streamer = new SegmentStreamer(Model) { WindowTokens = WindowTokens };
+            using var streamer = group is null ? new SegmentStreamer(Model) : new SegmentStreamer(Model, group);
+            streamer.WindowTokens = WindowTokens;
             var inputs = document.Inputs(start, rows * length);
             var sequences = inputs.view(rows, length, inputs.size(2)).clone();
             ForgetTokensBefore(sequences);

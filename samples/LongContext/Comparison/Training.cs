@@ -48,7 +48,7 @@ public abstract class Training : IDisposable
     /// <param name="cancellation">Ends the training between two steps.</param>
     public void Run(int first, Action<int> begins, Action<TrainingStep> done, CancellationToken cancellation)
     {
-        for (var step = first; step < schedule.Steps && !cancellation.IsCancellationRequested; step++)
+        for (var step = first; step < schedule.Steps && !IsCancelled(cancellation); step++)
         {
             using var scope = NewDisposeScope();
             if (BeginsDocuments(step))
@@ -76,6 +76,9 @@ public abstract class Training : IDisposable
         optimizer.Dispose();
         GC.SuppressFinalize(this);
     }
+
+    /// <summary>Whether the training ends before the next step.</summary>
+    protected virtual bool IsCancelled(CancellationToken cancellation) => cancellation.IsCancellationRequested;
 
     /// <summary>Whether nothing is carried into the step from the one before.</summary>
     protected abstract bool BeginsDocuments(int step);

@@ -11,7 +11,7 @@ public static class LmCommand
 
     public static Command Create() => new("lm", "Language models: local attention, Transformer-XL, Memorizing Transformers, RMT, full attention and Infini-attention, from one shared base.")
     {
-        Compare(), Train(), Lengths(), Eval(),
+        Compare(), Train(), Lengths(), SpreadCommand.Create(), Eval(),
     };
 
     private static Command Compare()

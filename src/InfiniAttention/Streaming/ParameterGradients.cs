@@ -71,15 +71,12 @@ internal sealed class ParameterGradients : IDisposable
     /// <summary>Sums the gradients over the ranks of a group.</summary>
     public void SumOver(ISequenceGroup group)
     {
-        using var noGrad = no_grad();
-        var uses = Agreement.Gather(group, [.. sums.Select(sum => sum is null ? 0.0 : 1.0)]);
+        using var scope = NewDisposeScope();
+        var all = GroupSum.Of(group, sums, parameters);
         for (var i = 0; i < sums.Length; i++)
         {
-            if (Array.Exists(uses, rank => rank[i] > 0))
-            {
-                sums[i] ??= zeros_like(parameters[i], MemoryState.TypeFor(parameters[i].dtype)).DetachFromDisposeScope();
-                group.Sum(sums[i]!);
-            }
+            sums[i]?.Dispose();
+            sums[i] = all[i]?.DetachFromDisposeScope();
         }
     }
 
