@@ -71,17 +71,7 @@ internal sealed class StretchScan
         protected override Tensor Exchange(autograd.AutogradContext? ctx, Tensor x, ISequenceGroup group, object?[] arguments)
         {
             var (t, keep) = ((Tensor?)arguments[0], (Tensor?)arguments[1]);
-            var received = zeros_like(x);
-            if (group.Rank > 0)
-            {
-                group.Receive(received, group.Rank - 1);
-            }
-
-            if (group.Rank < group.Size - 1)
-            {
-                group.Send(new StretchMap((t, x), keep).Of(received).contiguous(), group.Rank + 1);
-            }
-
+            var received = HandOn(group, new StretchMap((t, x), keep), step: 1);
             ctx?.save_for_backward([t!, keep!, received]);
             return received;
         }
@@ -91,20 +81,38 @@ internal sealed class StretchScan
         {
             var saved = ctx.get_saved_variables();
             var (t, keep, x) = (Valid(saved[0]), Valid(saved[1]), saved[2]);
-            var next = zeros_like(gradient); // of what was handed on
-            if (group.Rank < group.Size - 1)
+
+            // What was handed on has the gradient h. The gradient of X is T^T h plus that of what this rank reads.
+            var handedOn = HandOn(group, new StretchMap((t?.transpose(-2, -1), gradient), keep), step: -1);
+            var ofT = t is null ? null : Describe.As(handedOn, t.dtype).matmul(Describe.As(StretchMap.Kept(x, keep), t.dtype).transpose(-2, -1));
+            return (handedOn, [ofT]);
+        }
+
+        /// <summary>
+        /// Receives X from the rank <paramref name="step"/> before, 0 if there is none, and sends the map of it on, head by head, so that the ranks work at the same time.
+        /// </summary>
+        private static Tensor HandOn(ISequenceGroup group, StretchMap map, int step)
+        {
+            var (previous, next) = (group.Rank - step, group.Rank + step);
+            var received = zeros_like(map.Map.W);
+            for (var head = 0; head < received.size(1); head++)
             {
-                group.Receive(next, group.Rank + 1);
+                using var scope = NewDisposeScope();
+                var ofHead = map.OfHead(head);
+                var x = zeros_like(ofHead.Map.W);
+                if (previous >= 0 && previous < group.Size)
+                {
+                    group.Receive(x, previous);
+                    received.narrow(1, head, 1).copy_(x);
+                }
+
+                if (next >= 0 && next < group.Size)
+                {
+                    group.Send(ofHead.Of(x).contiguous(), next);
+                }
             }
 
-            if (group.Rank > 0)
-            {
-                var through = t is null ? next : Describe.As(SegmentScan.Product(t.transpose(-2, -1), Describe.As(next, t.dtype)), next.dtype);
-                group.Send(StretchMap.Kept(through, keep).add(gradient, Scalars.One).contiguous(), group.Rank - 1);
-            }
-
-            var ofT = t is null ? null : Describe.As(next, t.dtype).matmul(Describe.As(StretchMap.Kept(x, keep), t.dtype).transpose(-2, -1));
-            return (next, [ofT]);
+            return received;
         }
 
         private static Tensor? Valid(Tensor? tensor) => tensor is null || tensor.IsInvalid ? null : tensor;
@@ -119,6 +127,9 @@ internal sealed class StretchScan
 /// <param name="Keep">(B) bool: false for a row in which a document starts, which clears X before the stretch; null if all are true.</param>
 internal sealed record StretchMap((Tensor? T, Tensor W) Map, Tensor? Keep)
 {
+    /// <summary>The map of one head.</summary>
+    public StretchMap OfHead(long head) => new((Map.T?.narrow(1, head, 1), Map.W.narrow(1, head, 1).contiguous()), Keep);
+
     /// <summary>T X + W, in the type of W.</summary>
     public Tensor Of(Tensor x)
     {
