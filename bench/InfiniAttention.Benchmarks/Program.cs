@@ -4,12 +4,13 @@ using BenchmarkDotNet.Diagnosers;
 using BenchmarkDotNet.Jobs;
 using BenchmarkDotNet.Running;
 using BenchmarkDotNet.Toolchains.InProcess.Emit;
+using InfiniAttention;
 using InfiniAttention.Benchmarks;
 using Spectre.Console;
 using TorchSharp;
 
 var device = new Option<string>("--device") { Description = "Where to measure: cpu, cuda or cuda:INDEX.", DefaultValueFactory = _ => "cpu", Recursive = true };
-var root = new RootCommand("Measures InfiniAttention: its targets, how it scales, and suites of benchmarks.") { Targets(), Memory(), Scaling(), Costs(), Suites(), JobOfItsOwn(), MemoryJobOfItsOwn() };
+var root = new RootCommand("Measures InfiniAttention: its targets, how it scales, and suites of benchmarks.") { Targets(), Memory(), Scaling(), Costs(), Group(), Suites(), JobOfItsOwn(), MemoryJobOfItsOwn(), GroupJobOfItsOwn() };
 root.Add(device);
 if (Console.IsOutputRedirected)
 {
@@ -131,6 +132,23 @@ Command MemoryJobOfItsOwn()
     var threads = new Argument<int>("threads") { Description = "Threads of libtorch." };
     var command = new Command(MemoryJob.Command, "Runs one call and prints this process's resident memory as it goes.") { call, width, makesCrumbs, tokens, threads };
     command.SetAction(parsed => new MemoryJob(parsed.GetValue(call), parsed.GetValue(width), parsed.GetValue(makesCrumbs), parsed.GetValue(tokens), parsed.GetValue(threads)).Run());
+    return command;
+}
+
+Command Group()
+{
+    var output = new Option<string?>("--output") { Description = "The results file; bench/results/group-cpu.csv if not given." };
+    var command = new Command("group", "A layer whose sequence the processes of an MPI job share: time beside the same without sharing, and bytes sent. Needs MPICH.") { output };
+    command.SetAction(parsed => GroupCommand.Run(parsed.GetValue(output) ?? ResultsOf("group", torch.CPU)));
+    return command;
+}
+
+Command GroupJobOfItsOwn()
+{
+    var update = new Argument<MemoryUpdate>("update") { Description = "The update rule." };
+    var tokens = new Argument<long>("tokens") { Description = "Tokens of each process." };
+    var command = new Command(GroupJob.Command, "What one process of the job measures.") { update, tokens };
+    command.SetAction(parsed => new GroupJob(parsed.GetValue(update), parsed.GetValue(tokens)).Run());
     return command;
 }
 

@@ -44,30 +44,10 @@ internal static class SegmentScan
         return (allBefore.MoveToOuterDisposeScope(), Describe.As(states[segments], initial.dtype).MoveToOuterDisposeScope());
     }
 
-    /// <summary>T and W of all segments together: X_S = T X_0 + W.</summary>
-    /// <param name="t">T, (B, S, G, K, K); null for the identity.</param>
-    /// <param name="w">W, (B, S, G, …)</param>
-    /// <param name="keep">As in <see cref="Run"/>; where a document starts, T forgets.</param>
-    /// <returns>T (B, G, K, K), null if <paramref name="t"/> is; W (B, G, …)</returns>
-    public static (Tensor? T, Tensor W) Total(Tensor? t, Tensor w, Tensor? keep)
-    {
-        using var scope = NewDisposeScope();
-        if (t is null)
-        {
-            var sum = keep is null ? w.sum(dim: 1) : Run(zeros_like(w.select(1, 0)), null, w, keep).After;
-            return (null, sum.MoveToOuterDisposeScope());
-        }
-
-        var steps = Slices(t);
-        var total = steps[0];
-        for (var s = 1; s < steps.Length; s++)
-        {
-            total = Product(steps[s], keep is null ? total : total.masked_fill(Forgotten(keep, s, total), Scalars.Zero));
-        }
-
-        var after = Run(zeros_like(w.select(1, 0)).to(t.dtype), t, w, keep).After;
-        return ((steps.Length == 1 ? total.alias() : total).MoveToOuterDisposeScope(), after.MoveToOuterDisposeScope());
-    }
+    /// <summary>What all segments write together, if they do not change what is there: W with X_S = X_0 + W.</summary>
+    /// <param name="w">W of each segment, (B, S, G, …)</param>
+    /// <param name="keep">As in <see cref="Run"/>.</param>
+    public static Tensor Total(Tensor w, Tensor? keep) => keep is null ? w.sum(dim: 1) : Run(zeros_like(w.select(1, 0)), null, w, keep).After;
 
     /// <summary>The slices of each segment. With gradients they are made by one operator, because the gradient of a single slice is as large as the whole tensor.</summary>
     private static Tensor[] Slices(Tensor perSegment)

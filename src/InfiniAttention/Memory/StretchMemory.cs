@@ -13,9 +13,9 @@ internal sealed class StretchMemory
     private readonly MemoryMatrix before;
     private readonly SegmentTokens tokens;
     private readonly SegmentTerms? terms;
-    private readonly (Tensor? T, Tensor W)? maps; // null until z is known, if they depend on it
+    private readonly (Tensor? T, Tensor W)? maps; // null if they depend on z
     private readonly StretchScan normalizer;
-    private readonly StretchScan? matrix;
+    private readonly StretchScan? matrix; // null if what is handed on depends on z
 
     /// <summary>Begins the exchange; the tensors belong to the caller's dispose scope.</summary>
     /// <param name="stretch">This rank's stretch.</param>
@@ -26,11 +26,11 @@ internal sealed class StretchMemory
     public StretchMemory(Stretch stretch, UpdateRule rule, MemoryMatrix before, SegmentTokens tokens, SegmentTerms? terms)
     {
         (this.stretch, this.rule, this.before, this.tokens, this.terms) = (stretch, rule, before, tokens, terms);
-        normalizer = Begin(before.Z, terms is null ? null : (null, terms.Sums));
+        normalizer = Begin(before.Z, terms is null ? null : Sum(terms.Sums));
         if (!rule.UsesNormalizer)
         {
             maps = terms is null ? null : rule.Maps(terms.Writes(terms.Normalizers(before.Z)));
-            matrix = Begin(before.M, maps);
+            matrix = Begin(before.M, maps is var (_, w) ? Sum(w) : null);
         }
     }
 
@@ -45,17 +45,25 @@ internal sealed class StretchMemory
         }
 
         var normalizers = terms.Normalizers(z);
-        var known = maps ?? rule.Maps(terms.Writes(normalizers));
-        return CompressiveMemory.Of(terms, normalizers, known, (matrix ?? Begin(before.M, known)).End());
+        if (maps is { } known)
+        {
+            return CompressiveMemory.Of(terms, normalizers, known, matrix!.End());
+        }
+
+        var (t, w) = rule.Maps(terms.Writes(normalizers));
+        var prefixes = new PrefixMaps(t!, w, terms.Keep);
+        var (mBefore, mAfter) = prefixes.From(Begin(before.M, prefixes.Total).End());
+        return new(mBefore, normalizers.Before, (mAfter, normalizers.After));
     }
 
-    private StretchScan Begin(Tensor initial, (Tensor? T, Tensor W)? segments)
+    private StretchScan Begin(Tensor initial, StretchMap? own)
     {
         var isSum = !stretch.HasDocuments && (initial.dim() == 3 || !rule.UsesNormalizer); // every rank must come to the same
-        return segments is var (t, w)
-            ? StretchScan.Begin(stretch, initial, new(SegmentScan.Total(t, w, terms!.Keep), terms.Keep?.all(1)), isSum)
-            : StretchScan.Begin(stretch, initial, new((null, Nothing(initial)), null), isSum);
+        return StretchScan.Begin(stretch, initial, own ?? new((null, Nothing(initial)), null), isSum);
     }
+
+    /// <summary>The map X -> X + W of the whole stretch, or one that clears X first where a document starts.</summary>
+    private StretchMap Sum(Tensor writes) => new((null, SegmentScan.Total(writes, terms!.Keep)), terms.Keep?.all(1));
 
     /// <summary>0 where nothing is written, with a graph like that of what other ranks write: back-propagation must meet each exchange on every rank.</summary>
     private Tensor Nothing(Tensor like)
