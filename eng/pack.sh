@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Creates the NuGet package, checks its contents, installs it into a throw-away project and runs that.
+# Creates the NuGet packages, checks their contents, installs them into a throw-away project and runs that.
 # Usage: eng/pack.sh [VERSION]     Without VERSION each package gets a new version, so that no older one in a cache shadows it.
 # The package is written to artifacts/pack/feed.
 set -euo pipefail
@@ -20,8 +20,10 @@ link='\1'
 [[ $address != https://* ]] || link="[\\1]($address/blob/$(git -C "$root" rev-parse HEAD)/\\2)"
 sed -E -e '/^(!\[|<!--)/d' -e "s@\[([^]]*)\]\(([^):#]+(#[^)]*)?)\)@$link@g" "$root/README.md" >"$out/README.md"
 
-dotnet pack "$library" "${properties[@]}" -c Release -o "$out/feed" -v q --nologo
-dotnet run "$root/eng/package/CheckPackage.cs" -- "$out/feed/InfiniAttention.$version.nupkg"
+for project in "$library" "$root/src/InfiniAttention.Mpi/InfiniAttention.Mpi.csproj"; do
+  dotnet pack "$project" "${properties[@]}" -c Release -o "$out/feed" -v q --nologo
+  dotnet run "$root/eng/package/CheckPackage.cs" -- "$out/feed/$(basename "$project" .csproj).$version.nupkg"
+done
 
 # A project without the repository's settings, built for both frameworks and run on the newer one.
 cd "$out/consumer"
@@ -41,7 +43,7 @@ cat >Consumer.csproj <<END
     <TorchSharpOnOlderLinux>true</TorchSharpOnOlderLinux>
   </PropertyGroup>
   <ItemGroup>
-    <PackageReference Include="InfiniAttention" Version="$version" />
+    <PackageReference Include="InfiniAttention.Mpi" Version="$version" />
     <PackageReference Include="libtorch-cpu-linux-x64" Version="2.10.0" />
   </ItemGroup>
 </Project>

@@ -10,7 +10,10 @@ using Spectre.Console;
 using TorchSharp;
 
 var device = new Option<string>("--device") { Description = "Where to measure: cpu, cuda or cuda:INDEX.", DefaultValueFactory = _ => "cpu", Recursive = true };
-var root = new RootCommand("Measures InfiniAttention: its targets, how it scales, and suites of benchmarks.") { Targets(), Memory(), Scaling(), Costs(), Group(), Suites(), JobOfItsOwn(), MemoryJobOfItsOwn(), GroupJobOfItsOwn() };
+var root = new RootCommand("Measures InfiniAttention: its targets, how it scales, and suites of benchmarks.")
+{
+    Targets(), Memory(), Scaling(), Costs(), Group(), Suites(), JobOfItsOwn(), MemoryJobOfItsOwn(), GroupJobOfItsOwn(),
+};
 root.Add(device);
 if (Console.IsOutputRedirected)
 {

@@ -27,15 +27,18 @@ void List(string file, ZipArchive archive, string[] wanted)
     Expect(Files(archive).SequenceEqual(wanted), $"{Path.GetFileName(file)} should hold exactly {string.Join(", ", wanted)}");
 }
 
+var isMpi = Path.GetFileName(package).StartsWith("InfiniAttention.Mpi.", StringComparison.Ordinal);
+var id = isMpi ? "InfiniAttention.Mpi" : "InfiniAttention";
+string[] dependencies = isMpi ? ["InfiniAttention", "MPI.NET"] : ["TorchSharp"];
 string[] frameworks = ["net10.0", "net8.0"];
-string[] buildFiles = ["InfiniAttention.targets", "TorchSharpOnOlderLinux.targets", "WeakenGlibcxxRequirement.cs"];
+string[] buildFiles = isMpi ? [] : ["InfiniAttention.targets", "TorchSharpOnOlderLinux.targets", "WeakenGlibcxxRequirement.cs"];
 string[] required = ["icon", "projectUrl", "releaseNotes"];
 using var main = ZipFile.OpenRead(package);
-List(package, main, ["InfiniAttention.nuspec", "README.md",
+List(package, main, [$"{id}.nuspec", "README.md",
     .. buildFiles.Select(file => $"buildTransitive/{file}"), "icon.png",
-    .. frameworks.SelectMany(framework => new[] { $"lib/{framework}/InfiniAttention.dll", $"lib/{framework}/InfiniAttention.xml" })]);
+    .. frameworks.SelectMany(framework => new[] { $"lib/{framework}/{id}.dll", $"lib/{framework}/{id}.xml" })]);
 using var debug = ZipFile.OpenRead(symbols);
-List(symbols, debug, ["InfiniAttention.nuspec", .. frameworks.Select(framework => $"lib/{framework}/InfiniAttention.pdb")]);
+List(symbols, debug, [$"{id}.nuspec", .. frameworks.Select(framework => $"lib/{framework}/{id}.pdb")]);
 
 using var readme = new StreamReader(main.GetEntry("README.md")!.Open());
 foreach (Match link in Regex.Matches(readme.ReadToEnd(), @"\]\((?!https?://|#)[^)]*\)"))
@@ -54,8 +57,8 @@ Expect(((string?)Element("repository")?.Attribute("commit"))?.Length == 40, "the
 var groups = Element("dependencies")?.Elements().ToArray() ?? [];
 Expect(groups.Length == frameworks.Length, $"there are {groups.Length} dependency groups for {frameworks.Length} frameworks");
 foreach (var group in groups)
-    Expect(group.Elements().Select(dependency => (string?)dependency.Attribute("id")).SequenceEqual(["TorchSharp"]),
-        $"the dependencies of {(string?)group.Attribute("targetFramework")} are not only TorchSharp");
+    Expect(group.Elements().Select(dependency => (string?)dependency.Attribute("id")).Order(StringComparer.Ordinal).SequenceEqual(dependencies),
+        $"the dependencies of {(string?)group.Attribute("targetFramework")} are not {string.Join(" and ", dependencies)}");
 
 // Source Link needs the repository's URL, which a clone without a remote does not have.
 if (Element("repository")?.Attribute("url") is null)

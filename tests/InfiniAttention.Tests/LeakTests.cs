@@ -1,3 +1,4 @@
+using InfiniAttention.Tests.Groups;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -55,6 +56,35 @@ public class LeakTests
         Assert.Equal(1, LiveTensors.LeftBy(() => y = layer.forward(x, info)));
         Assert.Equal(0, LiveTensors.LeftBy(() => layer.forward(x, info).Dispose()));
         Assert.Equal(gradients, y!.requires_grad);
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void A_stretch_of_a_group_leaves_only_its_output_and_its_state(string name, bool gradients)
+    {
+        using var scope = NewDisposeScope();
+        (InfiniAttentionModule layer, Tensor x, TokenInfo? info) = Warm(Named[name]);
+        using var mode = set_grad_enabled(gradients);
+        var group = new LoneGroup();
+        Tensor? y = null;
+        Assert.Equal(1, LiveTensors.LeftBy(() =>
+        {
+            (y, MemoryState state) = layer.ForwardFrom(null, x, group, info);
+            state.Dispose();
+        }));
+        Assert.Equal(gradients, y!.requires_grad);
+        Assert.Equal(0, LiveTensors.LeftBy(() =>
+        {
+            using var step = NewDisposeScope(); // TorchSharp leaves what a function of the graph returns from backward to the caller's scope
+            (Tensor again, MemoryState state) = layer.ForwardFrom(null, x, group, info);
+            if (gradients)
+            {
+                again.sum().backward();
+            }
+
+            state.Dispose();
+            again.Dispose();
+        }));
     }
 
     [Theory]

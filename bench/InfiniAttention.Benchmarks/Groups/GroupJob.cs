@@ -90,7 +90,8 @@ internal sealed record GroupJob(MemoryUpdate Update, long TokensOfRank)
         void Exchange()
         {
             using var stretch = new Stretch(group, 0, hasDocuments: false);
-            using Tensor m = zeros(1, Heads, HeadWidth, HeadWidth), z = zeros(1, Heads, HeadWidth), t = eye(HeadWidth, HeadWidth, ScalarType.Float64).expand(1, Heads, HeadWidth, HeadWidth).contiguous();
+            using Tensor m = zeros(1, Heads, HeadWidth, HeadWidth), z = zeros(1, Heads, HeadWidth);
+            using Tensor t = eye(HeadWidth, HeadWidth, ScalarType.Float64).expand(1, Heads, HeadWidth, HeadWidth).contiguous();
             using var noGrad = no_grad();
             for (var direction = 0; direction < 2; direction++)
             {

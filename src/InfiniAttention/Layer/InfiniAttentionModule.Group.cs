@@ -15,7 +15,9 @@ public sealed partial class InfiniAttentionModule
     /// <param name="group">The group.</param>
     /// <param name="info">What is known about each token of the stretch; the same properties must be set on every rank.</param>
     /// <returns>The output for the stretch, (B, T, D), and the state after it, to be disposed of by the caller: on the last rank that after the sequence.</returns>
-    /// <exception cref="ArgumentException">An argument does not have the shape, type or device that the layer needs, or the stretch is not a whole number of segments. Nothing was changed on any rank.</exception>
+    /// <exception cref="ArgumentException">
+    /// An argument does not have the shape, type or device that the layer needs, or the stretch is not a whole number of segments. Nothing was changed on any rank.
+    /// </exception>
     /// <exception cref="InvalidOperationException">Another rank refused its arguments, or the ranks' arguments do not fit together. Nothing was changed on any rank.</exception>
     public (Tensor Output, MemoryState State) ForwardFrom(MemoryState? state, Tensor x, ISequenceGroup group, TokenInfo? info = null)
     {

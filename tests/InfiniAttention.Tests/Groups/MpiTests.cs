@@ -4,12 +4,12 @@ using Xunit.Abstractions;
 
 namespace InfiniAttention.Tests.Groups;
 
-/// <summary>Real MPI jobs of one to four processes on this machine. They need MPICH: <c>apt install mpich</c>.</summary>
+/// <summary>Real MPI jobs of one to four processes on this machine.</summary>
 public class MpiTests(ITestOutputHelper output)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(4);
 
-    [Theory]
+    [MpiTheory]
     [InlineData(1, "Float64")]
     [InlineData(2, "Float64")]
     [InlineData(3, "Float64")]
@@ -17,13 +17,13 @@ public class MpiTests(ITestOutputHelper output)
     [InlineData(4, "Float32")]
     public void A_layer_gives_the_outputs_state_and_gradients_of_one_process(int ranks, string type) => Succeeds(ranks, "layer", type, "30");
 
-    [Theory]
+    [MpiTheory]
     [InlineData(2)]
     [InlineData(3)]
     [InlineData(4)]
     public void A_stream_gives_every_rank_what_it_gives_one_process(int ranks) => Succeeds(ranks, "stream", "8");
 
-    [Fact]
+    [MpiFact]
     public void A_rank_that_throws_ends_all_with_its_message()
     {
         (int code, string text) = Run(3, "fail");
@@ -32,7 +32,7 @@ public class MpiTests(ITestOutputHelper output)
         Assert.DoesNotContain("was not ended", text, StringComparison.Ordinal);
     }
 
-    [Fact]
+    [MpiFact]
     public void A_stretch_that_is_no_whole_number_of_segments_is_refused_on_every_rank()
     {
         (int code, string text) = Run(3, "refuse");
@@ -40,6 +40,19 @@ public class MpiTests(ITestOutputHelper output)
         Assert.Contains("rank 0 of 3: x has 7 tokens on rank 0 of 3; on every rank but the last it must be a whole number of segments", text, StringComparison.Ordinal);
         Assert.Contains("rank 1 of 3: Rank 0 of the group refused its arguments", text, StringComparison.Ordinal);
         Assert.Contains("rank 2 of 3: Rank 0 of the group refused its arguments", text, StringComparison.Ordinal);
+    }
+
+    [MpiTheory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public void Tensors_are_exchanged_in_every_way(int ranks) => Succeeds(ranks, "exchange");
+
+    [MpiFact]
+    public void The_program_of_the_documentation_trains()
+    {
+        (int code, string text) = Run(2, "train");
+        Assert.True(code == 0, text);
+        Assert.Equal(20, text.Split('\n').Count(line => line.StartsWith("loss ", StringComparison.Ordinal))); // of one rank alone
     }
 
     private void Succeeds(int ranks, params string[] arguments)
@@ -63,18 +76,7 @@ public class MpiTests(ITestOutputHelper output)
         ];
         Array.ForEach(all, start.ArgumentList.Add);
         start.Environment["OMP_NUM_THREADS"] = "1";
-        Process process;
-        try
-        {
-            process = Process.Start(start)!;
-        }
-        catch (System.ComponentModel.Win32Exception)
-        {
-            Assert.Fail("There is no mpiexec: install MPICH (Debian and Ubuntu: apt install mpich).");
-            throw;
-        }
-
-        using (process)
+        using (Process process = Process.Start(start)!)
         {
             Task<string> said = process.StandardOutput.ReadToEndAsync(), errors = process.StandardError.ReadToEndAsync();
             if (!process.WaitForExit(Patience))

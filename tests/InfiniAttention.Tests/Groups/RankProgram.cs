@@ -12,7 +12,7 @@ internal static class RankProgram
     public const string Command = "rank";
     public const string Failure = "this rank has had enough";
 
-    public static int Run(string[] arguments) => MpiSequenceGroup.Run(group =>
+    public static int Run(string[] arguments) => arguments is ["train"] ? Snippets.GroupSnippets.Train() : MpiSequenceGroup.Run(group =>
     {
         set_num_threads(1);
         string said = arguments switch
@@ -21,6 +21,7 @@ internal static class RankProgram
             ["stream", var count] => Stream(group, int.Parse(count, CultureInfo.InvariantCulture)),
             ["fail"] => Fail(group),
             ["refuse"] => Refuse(group),
+            ["exchange"] => Exchange(group),
             _ => throw new ArgumentException(string.Join(' ', arguments)),
         };
         Console.WriteLine($"rank {group.Rank} of {group.Size}: {said}");
@@ -83,6 +84,46 @@ internal static class RankProgram
         Tensor x = new Draw(1).Normal(1, one.Batch, group.Rank == 0 ? 7 : 8, one.EmbedDim);
         Exception? refused = Record.Exception(() => layer.ForwardFrom(null, x, group));
         return refused?.Message ?? "not refused";
+    }
+
+    /// <summary>Every exchange of the interface, with what each refuses, on tensors of several types.</summary>
+    private static string Exchange(MpiSequenceGroup group)
+    {
+        int rank = group.Rank, size = group.Size;
+        foreach (ScalarType type in new[] { ScalarType.Float32, ScalarType.Float64 })
+        {
+            using Tensor x = full([3, 2], rank + 1, type), sum = full([3, 2], 7, type);
+            group.ExclusiveSum(x, sum).Wait();
+            Difference.Close(full([3, 2], rank * (rank + 1) / 2, type), sum, 0, "sum before");
+            group.ExclusiveSum(x, sum, fromLast: true).Wait();
+            Difference.Close(full([3, 2], (size * (size + 1) / 2) - ((rank + 1) * (rank + 2) / 2), type), sum, 0, "sum after");
+            group.Sum(x);
+            Difference.Close(full([3, 2], size * (size + 1) / 2, type), x, 0, "sum");
+        }
+
+        foreach (ScalarType type in new[] { ScalarType.BFloat16, ScalarType.Int64, ScalarType.Byte })
+        {
+            using Tensor x = full([5], rank + 1, type), received = zeros_like(x);
+            if (rank > 0)
+            {
+                group.Receive(received, rank - 1);
+                Difference.Close(full([5], rank, type), received, 0, "received");
+            }
+
+            if (rank < size - 1)
+            {
+                group.Send(x, rank + 1);
+            }
+
+            group.Broadcast(x, size - 1);
+            Difference.Close(full([5], size, type), x, 0, "broadcast");
+        }
+
+        using Tensor matrix = rand(4, 4), integers = ones(2, int64);
+        Assert.Contains("not contiguous", Assert.Throws<ArgumentException>(() => group.Sum(matrix.t())).Message, StringComparison.Ordinal);
+        Assert.Contains("a group adds Float32 and Float64", Assert.Throws<ArgumentException>(() => group.Sum(integers)).Message, StringComparison.Ordinal);
+        Assert.Contains($"the ranks 0 to {size - 1}", Assert.Throws<ArgumentOutOfRangeException>(() => group.Send(matrix, size)).Message, StringComparison.Ordinal);
+        return "exchanged";
     }
 
     /// <summary>The same random cases on every rank; a failure ends the job, so nothing is made simpler.</summary>

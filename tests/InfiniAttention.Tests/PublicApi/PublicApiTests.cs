@@ -3,23 +3,26 @@ using PublicApiGenerator;
 
 namespace InfiniAttention.Tests.PublicApi;
 
-/// <summary>The public API equals PublicApi.approved.txt, which must be changed together with it.</summary>
+/// <summary>The public API of each package equals its approved one, which must be changed together with it.</summary>
 public class PublicApiTests
 {
-    private const string Approved = "tests/InfiniAttention.Tests/PublicApi/PublicApi.approved.txt";
+    private const string Folder = "tests/InfiniAttention.Tests/PublicApi";
     private const string Accept = "ACCEPT_PUBLIC_API";
 
-    [Fact]
-    public void The_public_API_is_the_approved_one()
+    [Theory]
+    [InlineData(typeof(InfiniAttentionModule), "PublicApi.approved.txt")]
+    [InlineData(typeof(MpiSequenceGroup), "PublicApi.Mpi.approved.txt")]
+    public void The_public_API_is_the_approved_one(Type type, string name)
     {
-        var actual = typeof(InfiniAttentionModule).Assembly.GeneratePublicApi(new() { IncludeAssemblyAttributes = false }).ReplaceLineEndings("\n");
-        var file = Path.Combine(Repository.Root, Approved);
+        var approvedFile = $"{Folder}/{name}";
+        var actual = type.Assembly.GeneratePublicApi(new() { IncludeAssemblyAttributes = false }).ReplaceLineEndings("\n");
+        var file = Path.Combine(Repository.Root, approvedFile);
         if (Environment.GetEnvironmentVariable(Accept) == "1")
         {
             File.WriteAllText(file, actual);
         }
 
-        var approved = File.Exists(file) ? Repository.Read(Approved) : "";
+        var approved = File.Exists(file) ? Repository.Read(approvedFile) : "";
         Assert.True(
             actual == approved,
             $"""
@@ -29,7 +32,7 @@ public class PublicApiTests
 
             If the change is intended, run the test once with {Accept}=1, as in
                 {Accept}=1 ./test.sh --filter {nameof(PublicApiTests)}
-            then commit {Approved} with the change, and say in CHANGELOG.md what users must do.
+            then commit {approvedFile} with the change, and say in CHANGELOG.md what users must do.
             """);
     }
 
