@@ -89,6 +89,30 @@ public class LeakTests
         }));
     }
 
+    [Fact]
+    public void Training_on_stretches_of_a_group_keeps_no_native_memory_that_a_collection_does_not_free()
+    {
+        const int Steps = 400;
+        using var scope = NewDisposeScope();
+        (InfiniAttentionModule layer, Tensor x, TokenInfo? info) = Warm(Named["delta"]);
+        var group = new LoneGroup();
+        Train();
+        long before = NativeHeap.InUseAfterCollection;
+        Train();
+        Assert.InRange((NativeHeap.InUseAfterCollection - before) / (double)Steps, double.MinValue, NativeHeap.Nothing);
+
+        void Train()
+        {
+            for (int step = 0; step < Steps; step++)
+            {
+                using var inner = NewDisposeScope();
+                (Tensor y, MemoryState state) = layer.ForwardFrom(null, x, group, info);
+                y.sum().backward();
+                state.Dispose();
+            }
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Cases))]
     public void Disposing_of_a_state_disposes_of_all_its_tensors(string name, bool gradients)

@@ -20,6 +20,16 @@ internal static partial class NativeHeap
         }
     }
 
+    /// <summary>Bytes in use when everything that a collection frees is freed.</summary>
+    public static long InUseAfterCollection
+    {
+        get
+        {
+            Collect();
+            return InUse;
+        }
+    }
+
     /// <summary>Bytes that the heap holds but that are not in use.</summary>
     public static long FreeBytes => Free(Info());
 
