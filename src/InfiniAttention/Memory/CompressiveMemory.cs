@@ -56,7 +56,8 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
     {
         using var scope = NewDisposeScope();
         var (batch, segments, n, heads, group, width) = QueryShape.Of(q);
-        var sigmaQ = FeatureMap.ApplyToHeads(q, M.dtype, norm is null ? null : norm.Queries);    // (B*S*G, R*n, K)
+        var sigmaQ = HostFeatures.Takes(q, M.dtype) ? HostFeatures.Apply(q, norm?.QueryScale)
+            : FeatureMap.ApplyToHeads(q, M.dtype, norm is null ? null : norm.Queries);    // (B*S*G, R*n, K)
         var numerator = sigmaQ.bmm(M.reshape(-1, width, M.size(4)));
         var denominator = FeatureMap.Denominator(sigmaQ, Z.reshape(-1, 1, width), mayOverwrite: true);
         return (PerToken(numerator).MoveToOuterDisposeScope(), PerToken(denominator).MoveToOuterDisposeScope());
@@ -79,7 +80,9 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
         else
         {
             var (batch, segments, length, heads) = (k.size(0), k.size(1), k.size(2), k.size(3));
-            sigmaK = FeatureMap.ApplyToHeads(k.unsqueeze(4), type, norm is null ? null : norm.Keys);
+            var single = k.unsqueeze(4); // one head of each group
+            sigmaK = HostFeatures.Takes(single, type) ? HostFeatures.Apply(single, norm?.KeyScale)
+                : FeatureMap.ApplyToHeads(single, type, norm is null ? null : norm.Keys);
             values = Describe.As(v, type).transpose(2, 3).reshape(batch * segments * heads, length, v.size(4));
             written = sigmaK;
             if (tokens.Marks.Writes(type) is { } weights)
