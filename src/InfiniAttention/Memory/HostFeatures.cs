@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 namespace InfiniAttention;
 
 /// <summary>
-/// sigma of heads for gradients on a CPU, after the norm if there is one: a vectorised pass forward and one back, in place of about fifteen operators and
-/// their gradients. It computes the same as <see cref="FeatureMap.ApplyToHeads"/> after <see cref="NormScales"/>, which are its oracle and handle all other cases.
+/// sigma of heads for gradients on a CPU, after the norm if there is one: a vectorised pass forward and one back, in place of about eight passes by
+/// operators, seventeen with a norm. It computes the same as <see cref="FeatureMap.ApplyToHeads"/> after <see cref="NormScales"/>, which are its oracle and handle all other cases.
 /// </summary>
 /// <remarks>
 /// Forward, y = s r x with r = 1 / rms(x), and sigma(y); without a norm y = x. Back, for a gradient g of sigma(y), h = sigma'(y) g is that of y, where
@@ -14,7 +14,7 @@ namespace InfiniAttention;
 /// </remarks>
 internal sealed class HostFeatures : autograd.SingleTensorFunction<HostFeatures>
 {
-    /// <summary>What <see cref="backward"/> returned last: TorchSharp reads it after the return, so nothing can dispose of it before the next call on the thread.</summary>
+    /// <summary>What <see cref="backward"/> returned last on this thread: TorchSharp reads it after the return, so that it can be disposed of only later.</summary>
     [ThreadStatic]
     private static List<Tensor>? returned;
 
@@ -34,6 +34,13 @@ internal sealed class HostFeatures : autograd.SingleTensorFunction<HostFeatures>
         using var scope = NewDisposeScope();
         DisposeOfReturned();
         return apply(heads, scale!).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Disposes of the gradients that the last run on this thread returned. The next call does so too; until then the heads of a block stay alive.</summary>
+    public static void DisposeOfReturned()
+    {
+        returned?.ForEach(gradient => gradient?.Dispose());
+        returned = null;
     }
 
     /// <inheritdoc/>
@@ -66,12 +73,6 @@ internal sealed class HostFeatures : autograd.SingleTensorFunction<HostFeatures>
         returned = is_grad_enabled() ? Differentiable(x, scale, given) : Gradients(x, scale, sigma, given.contiguous());
         returned.ForEach(gradient => gradient?.DetachFromDisposeScope());
         return returned;
-    }
-
-    private static void DisposeOfReturned()
-    {
-        returned?.ForEach(gradient => gradient?.Dispose());
-        returned = null;
     }
 
     private static List<Tensor> Gradients(Tensor x, Tensor? scale, Tensor sigma, Tensor g)
