@@ -33,8 +33,8 @@ internal static class GatedMix
             return mixed.addcmul_(numerator, memoryShare.div(denominator), Scalars.One).MoveToOuterDisposeScope();
         }
 
-        var (weighted, inverseRms) = rule.Norm.Read(numerator.div(denominator));
-        return mixed.addcmul_(weighted, memoryShare.mul(inverseRms), Scalars.One).MoveToOuterDisposeScope();
+        var (weighted, factor) = rule.Norm.Read(numerator, denominator);
+        return mixed.addcmul_(weighted, memoryShare.mul(factor), Scalars.One).MoveToOuterDisposeScope();
     }
 
     /// <summary>Equation 10 for an empty memory.</summary>

@@ -57,7 +57,8 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
     {
         using var scope = NewDisposeScope();
         var (batch, segments, n, heads, group, width) = QueryShape.Of(q);
-        var sigmaQ = FeatureMap.ApplyToHeads(q, M.dtype, norm is null ? null : norm.Queries);    // (B*S*G, R*n, K)
+        var sigmaQ = HostFeatures.Takes(q, M.dtype) ? HostFeatures.Apply(q, norm?.QueryScale)
+            : FeatureMap.ApplyToHeads(q, M.dtype, norm is null ? null : norm.Queries);    // (B*S*G, R*n, K)
         var numerator = sigmaQ.bmm(M.reshape(-1, width, M.size(4)));
         var denominator = FeatureMap.Denominator(sigmaQ, Z.reshape(-1, 1, width), mayOverwrite: true);
         return (PerToken(numerator).MoveToOuterDisposeScope(), PerToken(denominator).MoveToOuterDisposeScope());

@@ -1,6 +1,5 @@
 using System.Numerics;
 using System.Runtime.InteropServices;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace InfiniAttention;
@@ -90,9 +89,7 @@ internal static class HostPasses
         return mixed.alias().MoveToOuterDisposeScope();
     }
 
-    private static bool AreVectors(Tensor tensor) =>
-        !is_grad_enabled() && tensor.device_type == DeviceType.CPU && tensor.dtype is ScalarType.Float32 or ScalarType.Float64
-        && HostVector.IsWhole(tensor) && tensor.is_contiguous() && tensor.numel() * tensor.ElementSize <= int.MaxValue;
+    private static bool AreVectors(Tensor tensor) => !is_grad_enabled() && HostVector.AreVectors(tensor);
 
     /// <summary>Where the pass over the keys writes.</summary>
     private sealed record WrittenKeys(Tensor SigmaK, Tensor Values, Tensor Sums);

@@ -25,7 +25,9 @@ internal sealed record SegmentTerms(Tensor SigmaK, Tensor Written, Tensor Values
         }
 
         using var scope = NewDisposeScope();
-        var sigmaK = FeatureMap.ApplyToHeads(k.unsqueeze(4), type, norm is null ? null : norm.Keys);
+        var single = k.unsqueeze(4); // one head of each group
+        var sigmaK = HostFeatures.Takes(single, type) ? HostFeatures.Apply(single, norm?.KeyScale)
+            : FeatureMap.ApplyToHeads(single, type, norm is null ? null : norm.Keys);
         var values = Describe.As(v, type).transpose(2, 3).reshape(batch * segments * heads, length, v.size(4));
         var written = sigmaK;
         if (marks.Writes(type) is { } weights)

@@ -46,6 +46,7 @@ internal sealed class ParameterGradients : IDisposable
         }
 
         var results = autograd.grad(outputs, [.. parameters, .. first], outputGradients, allow_unused: true);
+        HostFeatures.DisposeOfReturned();
         using var noGrad = no_grad();
         for (var i = 0; i < parameters.Length; i++)
         {

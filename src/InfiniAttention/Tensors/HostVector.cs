@@ -1,5 +1,6 @@
 using System.Numerics;
 using System.Runtime.InteropServices;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace InfiniAttention;
@@ -17,6 +18,10 @@ internal static class HostVector
     /// <summary>Whether the last dimension, of float32 or float64, consists of whole vectors.</summary>
     public static bool IsWhole(Tensor tensor) =>
         tensor.size((int)tensor.dim() - 1) % (tensor.dtype == ScalarType.Float64 ? Vector<double>.Count : Vector<float>.Count) == 0;
+
+    /// <summary>Whether a tensor can be viewed as vectors: of float32 or float64 on a CPU, contiguous, of whole vectors, and not too large for a span.</summary>
+    public static bool AreVectors(Tensor tensor) => tensor.device_type == DeviceType.CPU && tensor.dtype is ScalarType.Float32 or ScalarType.Float64
+        && IsWhole(tensor) && tensor.is_contiguous() && tensor.numel() * tensor.ElementSize <= int.MaxValue;
 
     /// <summary>The elements of a contiguous tensor; <c>data</c> would leave native memory behind.</summary>
     public static Span<T> Elements<T>(Tensor tensor)

@@ -380,12 +380,12 @@ public class InfiniMultiheadAttentionTests
         using (no_grad())
         {
             layer.call(x, x, x, need_weights: false).Item1.Dispose();
-            var before = DisposeScopeManager.Statistics.ThreadTotalLiveCount;
+            var before = LiveTensors.Count;
             layer.call(x, x, x, need_weights: false).Item1.Dispose();
             var (output, weights) = layer.call(first, first, first);
             output.Dispose();
             weights.Dispose();
-            Assert.Equal(before, DisposeScopeManager.Statistics.ThreadTotalLiveCount);
+            Assert.Equal(before, LiveTensors.Count);
         }
     }
 }

@@ -31,13 +31,15 @@ public class NativeMemoryTests(ITestOutputHelper output)
 
     /// <summary>
     /// With gradients a few places must split a tensor into a list (TorchSharp's unbind and split leave 32 bytes), because the
-    /// gradient of a single slice is as large as the whole tensor: at most two lists per block and one per call.
+    /// gradient of a single slice is as large as the whole tensor: at most two lists per block and one per call. And a node of
+    /// <see cref="HostFeatures"/> leaves what its delegates take, about 105 bytes, twice per block.
     /// </summary>
     [Theory]
     [InlineData("forward linear")]
     [InlineData("forward delta")]
     [InlineData("forward grouped")]
-    public void With_gradients_a_call_leaves_what_three_lists_leave(string name)
+    [InlineData("forward with norms")]
+    public void With_gradients_a_call_leaves_what_three_lists_and_two_nodes_leave(string name)
     {
         if (!NativeHeap.IsGlibc)
         {
@@ -45,7 +47,14 @@ public class NativeMemoryTests(ITestOutputHelper output)
         }
 
         using var scope = NewDisposeScope();
-        LayerCase one = new() { Segment = 8, Length = 40, Update = name == "forward delta" ? MemoryUpdate.Delta : MemoryUpdate.Linear, HeadsPerGroup = name == "forward grouped" ? 2 : 1 };
+        LayerCase one = new()
+        {
+            Segment = 8,
+            Length = 40,
+            Update = name == "forward delta" ? MemoryUpdate.Delta : MemoryUpdate.Linear,
+            HeadsPerGroup = name == "forward grouped" ? 2 : 1,
+            Norm = name == "forward with norms",
+        };
         InfiniAttentionModule layer = one.Layer();
         Tensor x = one.Input();
         Action call = () =>
@@ -53,9 +62,9 @@ public class NativeMemoryTests(ITestOutputHelper output)
             using var inner = NewDisposeScope();
             layer.forward(x).sum().backward();
         };
-        double left = NativeHeap.LeftBy(call);
+        double left = NativeHeap.LeftBy(call, times: 50); // few, because a collection in between spoils a measurement
         output.WriteLine($"{name} and backward: {left:f1} bytes a call");
-        Assert.InRange(left, -32, (3 * 32) + NativeHeap.Nothing);
+        Assert.InRange(left, -32, (3 * 32) + (2 * 112) + NativeHeap.Nothing);
     }
 
     [Fact]

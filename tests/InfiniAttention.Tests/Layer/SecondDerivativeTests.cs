@@ -6,17 +6,18 @@ namespace InfiniAttention.Tests;
 public class SecondDerivativeTests
 {
     [Theory]
-    [InlineData(MemoryUpdate.Linear, false)]
-    [InlineData(MemoryUpdate.Delta, false)]
-    [InlineData(MemoryUpdate.Linear, true)]
-    public void Second_derivatives_equal_finite_differences_of_gradients(MemoryUpdate update, bool everything)
+    [InlineData(MemoryUpdate.Linear, false, 8)]
+    [InlineData(MemoryUpdate.Delta, false, 8)]
+    [InlineData(MemoryUpdate.Linear, true, 8)]
+    [InlineData(MemoryUpdate.Linear, true, 32)] // wide enough for the passes over vectors
+    public void Second_derivatives_equal_finite_differences_of_gradients(MemoryUpdate update, bool everything, long width)
     {
         using var scope = NewDisposeScope();
         manual_seed(3);
         var layer = new InfiniAttentionModule(
-            new() { EmbedDim = 8, NumHeads = 4, NumKeyValueHeads = 2, SegmentLength = 4, Update = update, SecondDerivatives = true, Rotary = everything ? new() : null },
+            new() { EmbedDim = width, NumHeads = 4, NumKeyValueHeads = 2, SegmentLength = 4, Update = update, SecondDerivatives = true, MemoryNorm = everything, Rotary = everything ? new() : null },
             dtype: ScalarType.Float64);
-        Tensor x = randn([2, 11, 8], ScalarType.Float64), direction = randn([2, 11, 8], ScalarType.Float64);
+        Tensor x = randn([2, 11, width], ScalarType.Float64), direction = randn([2, 11, width], ScalarType.Float64);
         TokenInfo? info = everything ? new() { KeyPaddingMask = rand(2, 11) < 0.2, DocumentStarts = rand(2, 11) < 0.1 } : null;
 
         // The derivative, along a direction, of <g, direction>, where g is the gradient of sum(y^2).

@@ -25,14 +25,14 @@ public sealed class SegmentStreamerAtomicityTests : IDisposable
         using var layer = new InfiniAttentionModule(Options);
         using var streamer = new SegmentStreamer(layer) { WindowTokens = 4 };
         var x = randn(1, 16, 8);
-        var before = DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount;
+        var before = LiveTensors.Count;
         var calls = 0;
 
         Assert.Throws<TimeoutException>(() => streamer.Backpropagate(
             x, x, (output, target) => calls++ == window ? throw new TimeoutException() : (output - target).pow(2).sum(), LossReduction.Sum));
 
         Assert.Equal(window + 1, calls);
-        Assert.Equal(0, DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount - before);
+        Assert.Equal(0, LiveTensors.Count - before);
         Assert.Equal(0, streamer.Position);
     }
 

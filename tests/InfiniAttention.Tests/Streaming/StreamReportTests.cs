@@ -189,7 +189,7 @@ public class StreamReportTests
         using var stream = new SegmentStreamer(model);
         var told = new List<SegmentReport>();
         stream.Forward(x).Dispose();
-        var before = DisposeScopeManager.Statistics.ThreadTotalLiveCount;
+        var before = LiveTensors.Count;
         stream.SegmentWritten += told.Add;
         using (no_grad())
         {
@@ -199,7 +199,7 @@ public class StreamReportTests
         stream.Report();
         Assert.Equal(8, told.Count);
         stream.Detach();
-        Assert.True(DisposeScopeManager.Statistics.ThreadTotalLiveCount <= before);
+        Assert.True(LiveTensors.Count <= before);
 
         stream.Backpropagate(x, target, (y, t) => (y - t).square().sum(), LossReduction.Sum);
         Assert.Equal(8, told.Count);
