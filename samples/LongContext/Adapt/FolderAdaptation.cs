@@ -1,6 +1,8 @@
 using System.Globalization;
 using LongContext.Models;
 using Spectre.Console;
+using TorchSharp;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace LongContext.Adapt;
@@ -22,6 +24,18 @@ public sealed record FolderAdaptationSettings
     /// <summary>Tokens of a sequence; null for eight segments.</summary>
     public long? Length { get; init; }
 
+    /// <summary>Sequences of a step.</summary>
+    public int Batch { get; init; } = 1;
+
+    /// <summary>How many held-out sequences are read.</summary>
+    public int HeldOutSequences { get; init; } = 8;
+
+    /// <summary>The adapters that are trained in place of the weights; null for none.</summary>
+    public LoraSettings? Adapters { get; init; }
+
+    /// <summary>Whether the weights are drawn at random; the folder's are not read.</summary>
+    public bool IsNew { get; init; }
+
     /// <summary>A folder for TensorBoard; null for none.</summary>
     public string? Log { get; init; }
 }
@@ -29,10 +43,11 @@ public sealed record FolderAdaptationSettings
 /// <summary><c>adapt --model</c>: a model that people have converted, continued on texts, evaluated by position, and saved as a folder.</summary>
 public sealed class FolderAdaptation(FolderAdaptationSettings settings)
 {
-    private const int DefaultSegments = 8, MostEvaluated = 8;
+    private const int DefaultSegments = 8;
     private const double HeldOutShare = 0.1;
     private const string CheckpointFile = "training.zip";
 
+    private static readonly Scalar Closed = -30;
     private static readonly TimeSpan SaveEvery = TimeSpan.FromMinutes(1);
 
     private string CheckpointPath => Path.Combine(settings.Output, CheckpointFile);
@@ -43,12 +58,19 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
         Directory.CreateDirectory(settings.Output);
         manual_seed(settings.Seed);
         var conversion = Conversion();
-        using var model = PretrainedModel.Load(settings.Model, conversion);
+        using var model = settings.IsNew ? PretrainedModel.Create(settings.Model, conversion) : PretrainedModel.Load(settings.Model, conversion);
+        if (settings.Adapters is { } adapters)
+        {
+            model.Decoder.AddAdapters(adapters);
+            var (all, trained) = (Parameters(model.Decoder.parameters()), Parameters(model.Decoder.parameters().Where(parameter => parameter.requires_grad)));
+            AnsiConsole.WriteLine(string.Create(CultureInfo.InvariantCulture, $"adapters of rank {adapters.Rank}: {trained:N0} parameters are trained, {all - trained:N0} stay as they are"));
+        }
+
         var segment = model.Decoder.Attention.SegmentLength;
         var length = settings.Length ?? DefaultSegments * segment;
         var (texts, heldOut) = Texts(model.Tokenizer);
-        var perplexity = PositionPerplexity.Of(heldOut, length, (int)Math.Clamp(length / segment, 1, DefaultSegments), MostEvaluated);
-        double[]? plain = null, converted, continued;
+        var perplexity = PositionPerplexity.Of(heldOut, length, (int)Math.Clamp(length / segment, 1, DefaultSegments), settings.HeldOutSequences);
+        double[]? plain = null, continued = null, closed = null;
         using (var before = Plain(length))
         {
             if (before is not null)
@@ -58,10 +80,16 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
             }
         }
 
-        converted = Measure(perplexity, model.Decoder, cancellation);
+        var converted = Measure(perplexity, model.Decoder, cancellation);
         var isDone = Train(model.Decoder, texts, length, cancellation);
-        continued = isDone ? Measure(perplexity, model.Decoder, cancellation) : null;
-        Show(plain, converted, continued, length);
+        if (isDone)
+        {
+            model.Decoder.MergeAdapters();
+            continued = Measure(perplexity, model.Decoder, cancellation);
+            closed = MeasureClosed(perplexity, model.Decoder, cancellation);
+        }
+
+        Show([("plain, attends to all", plain), ("converted, before", converted), ("continued, after", continued), ("after, memory off", closed)], length);
         if (!isDone)
         {
             AnsiConsole.WriteLine($"Interrupted: the same command goes on from {CheckpointPath}.");
@@ -70,7 +98,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
 
         PretrainedModel.Save(model.Decoder, conversion, settings.Model, settings.Output);
         AnsiConsole.WriteLine($"Saved: {settings.Output}");
-        return continued is not null;
+        return closed is not null;
     }
 
     /// <summary>How attention is converted, or was: a folder that was converted already cannot be converted in another way.</summary>
@@ -99,9 +127,34 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
         }
     }
 
+    /// <summary>The perplexities of the same weights with their gates closed to the memory.</summary>
+    private static double[]? MeasureClosed(PositionPerplexity perplexity, PretrainedDecoder model, CancellationToken cancellation)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        Tensor[] gates = [.. model.Body.Layers.Select(layer => layer.Attention.Gate)], kept = [.. gates.Select(gate => gate.clone())];
+        Array.ForEach(gates, gate => gate.fill_(Closed));
+        try
+        {
+            return Measure(perplexity, model, cancellation);
+        }
+        finally
+        {
+            foreach (var (gate, before) in gates.Zip(kept))
+            {
+                gate.copy_(before);
+            }
+        }
+    }
+
     /// <summary>The model before the conversion, in whose view is the whole sequence; null if it was not made for so many tokens.</summary>
     private PretrainedDecoder? Plain(long length)
     {
+        if (settings.IsNew)
+        {
+            return null;
+        }
+
         try
         {
             return PretrainedModel.LoadDecoder(settings.Model, new() { SegmentLength = length });
@@ -125,6 +178,8 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
         static int Kept(long[] text) => (int)(text.Length * (1 - HeldOutShare));
     }
 
+    private static long Parameters(IEnumerable<Parameter> parameters) => parameters.Sum(parameter => parameter.numel());
+
     /// <summary>Shows, layer by layer, that a segment's outputs are those of the plain model.</summary>
     private static void Compare(PretrainedDecoder plain, PretrainedDecoder converted, long[] segment)
     {
@@ -144,9 +199,10 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
         .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
         .Start(display =>
         {
-            using var training = new FolderTraining(model, texts, new(length, settings.Steps, settings.Rate, settings.Seed));
+            using var training = new FolderTraining(model, texts, new(length, settings.Steps, settings.Rate, settings.Seed, settings.Batch, settings.Adapters));
             var first = File.Exists(CheckpointPath) ? training.Load(CheckpointPath) : 0;
-            var task = display.AddTask($"{length} tokens a step", maxValue: settings.Steps);
+            var name = $"{settings.Batch * length} tokens a step";
+            var task = display.AddTask(name, maxValue: settings.Steps);
             task.Value = first;
             var (average, saved) = (0.0, DateTime.UtcNow);
             var log = settings.Log is { } folder ? new FolderTrainingLog(folder) : null;
@@ -154,7 +210,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
             {
                 log?.Add(done);
                 average += (done.Loss - average) / Math.Min(done.Step - first, 30);
-                task.Description = string.Create(CultureInfo.InvariantCulture, $"{length} tokens a step: loss {average:0.000}");
+                task.Description = string.Create(CultureInfo.InvariantCulture, $"{name}: loss {average:0.000}");
                 task.Value = done.Step;
                 if (DateTime.UtcNow - saved > SaveEvery)
                 {
@@ -166,16 +222,14 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
             return next == settings.Steps;
         });
 
-    private static void Show(double[]? plain, double[]? converted, double[]? continued, long length)
+    private static void Show((string Name, double[]? Perplexities)[] columns, long length)
     {
         var table = new Table { Title = new TableTitle("Perplexity of held-out text") };
-        table.AddColumns(["tokens", "plain, attends to all", "converted, before", "continued, after"]);
-        var bins = (plain ?? converted ?? continued)?.Length ?? 0;
+        table.AddColumns(["tokens", .. columns.Select(column => column.Name)]);
+        var bins = columns.Max(column => column.Perplexities?.Length ?? 0);
         for (var bin = 0; bin < bins; bin++)
         {
-            table.AddRow($"{bin * length / bins} to {((bin + 1) * length / bins) - 1}", Text(plain), Text(converted), Text(continued));
-
-            string Text(double[]? column) => column is null ? "–" : column[bin].ToString("0.00", CultureInfo.InvariantCulture);
+            table.AddRow([$"{bin * length / bins} to {((bin + 1) * length / bins) - 1}", .. columns.Select(column => column.Perplexities?[bin].ToString("0.00", CultureInfo.InvariantCulture) ?? "–")]);
         }
 
         AnsiConsole.Write(table);

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using InfiniAttention;
+using LongContext.Models;
 
 namespace LongContext.Adapt;
 
@@ -18,11 +19,16 @@ internal sealed class FolderOptions
     private readonly Option<int?> segment = new("--segment") { Description = "With --model: tokens of a segment; default: what the model sees, at most 2048." };
     private readonly Option<string?> length = new("--length") { Description = "With --model: tokens of a training sequence; default: eight segments." };
     private readonly Option<double> rate = new("--rate") { Description = "With --model: the learning rate of the weights.", DefaultValueFactory = _ => 1e-4 };
+    private readonly Option<int> batch = new("--batch") { Description = "With --model: sequences of a step.", DefaultValueFactory = _ => 1 };
+    private readonly Option<int> heldOutSequences = new("--held-out-sequences") { Description = "With --model: how many sequences of the held-out text are read.", DefaultValueFactory = _ => 8 };
+    private readonly Option<int?> lora = new("--lora") { Description = "With --model: trains adapters of this rank on the projections of the attention, and the gates; all else stays as it is." };
+    private readonly Option<double?> alpha = new("--alpha") { Description = "With --lora: what an adapter adds is multiplied by alpha over the rank; default: the rank." };
+    private readonly Option<bool> fromScratch = new("--from-scratch") { Description = "With --model: draws new weights at random; of the folder only config.json and the tokenizer are read." };
     private readonly Option<DirectoryInfo?> log = new("--log") { Description = "With --model: a folder for TensorBoard: loss, gates, norms of memories." };
 
     public void AddTo(Command command)
     {
-        foreach (var option in new Option[] { model, text, heldOut, output, segment, length, rate, log })
+        foreach (var option in new Option[] { model, text, heldOut, output, segment, length, batch, rate, lora, alpha, fromScratch, heldOutSequences, log })
         {
             command.Options.Add(option);
         }
@@ -33,7 +39,7 @@ internal sealed class FolderOptions
     {
         if (arguments.GetValue(model) is not { } folder)
         {
-            return null;
+            return arguments.GetValue(lora) is null && !arguments.GetValue(fromScratch) ? null : throw new InputException("--lora and --from-scratch need --model, the folder of a model.");
         }
 
         return new()
@@ -52,7 +58,20 @@ internal sealed class FolderOptions
             Rate = arguments.GetValue(rate) is > 0 and < 1 and var given ? given : throw new InputException("--rate must be greater than 0 and less than 1."),
             Seed = seed,
             Length = arguments.GetValue(length) is { } sequence ? TokenCount.Parse(sequence) : null,
+            Batch = AtLeastOne(batch),
+            HeldOutSequences = AtLeastOne(heldOutSequences),
+            Adapters = Adapters(),
+            IsNew = arguments.GetValue(fromScratch),
             Log = arguments.GetValue(log)?.FullName,
+        };
+
+        int AtLeastOne(Option<int> option) => arguments.GetValue(option) is >= 1 and var value ? value : throw new InputException($"{option.Name} must be at least 1.");
+
+        LoraSettings? Adapters() => (arguments.GetValue(lora), arguments.GetValue(alpha)) switch
+        {
+            (null, null) => null,
+            (null, _) => throw new InputException("--alpha needs --lora, the rank of the adapters."),
+            ({ } rank, var factor) => new(rank, factor ?? rank),
         };
     }
 }

@@ -13,7 +13,6 @@ namespace LongContext.Models;
 internal sealed class ConvertedFolder : FamilyWeights
 {
     private const string OptionsFile = "infini_attention.json", WeightsFile = "model.safetensors";
-    private const long PieceBytes = 1 << 26;
 
     private readonly List<(string Name, Func<Tensor> Tensor, long[] Shape)> entries = [];
 
@@ -79,7 +78,7 @@ internal sealed class ConvertedFolder : FamilyWeights
             entries.Add((name, () => Block(attention, prefix)[name].cpu().to(float32).contiguous(), shape));
         }
 
-        foreach (var (name, parameter) in attention.state_dict().Where(entry => IsOfMemory(entry.Key)))
+        foreach (var (name, parameter) in attention.state_dict().Where(entry => DecoderLayer.IsOfMemory(entry.Key)))
         {
             Weight($"{prefix}.{name}", parameter);
         }
@@ -94,8 +93,6 @@ internal sealed class ConvertedFolder : FamilyWeights
         var layout = Decoder.Config.IsGpt2 ? AttentionLayout.Gpt2 : Decoder.Config.Family == "phi3" ? AttentionLayout.Phi3 : AttentionLayout.HuggingFaceLlama;
         return AttentionWeights.Save(attention, layout, prefix, Decoder.Config.Rotary is null ? null : RotaryPairing.Halves);
     }
-
-    private static bool IsOfMemory(string name) => name == "gate" || name.StartsWith("memory_", StringComparison.Ordinal);
 
     private void Write(Stream file)
     {
@@ -123,11 +120,7 @@ internal sealed class ConvertedFolder : FamilyWeights
         foreach (var (_, tensor, _) in entries)
         {
             using var scope = NewDisposeScope();
-            var flat = tensor().view(-1);
-            for (var start = 0L; start < flat.NumberOfElements; start += PieceBytes / sizeof(float))
-            {
-                file.Write(flat.narrow(0, start, Math.Min(PieceBytes / sizeof(float), flat.NumberOfElements - start)).bytes);
-            }
+            TensorPieces.Each(tensor(), piece => file.Write(piece.bytes));
         }
     }
 
