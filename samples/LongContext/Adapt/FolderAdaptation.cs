@@ -204,7 +204,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
             var name = $"{settings.Batch * length} tokens a step";
             var task = display.AddTask(name, maxValue: settings.Steps);
             task.Value = first;
-            var (average, saved) = (0.0, DateTime.UtcNow);
+            var (average, clock) = (0.0, new TrainingClock(SaveEvery));
             var log = settings.Log is { } folder ? new FolderTrainingLog(folder) : null;
             var next = training.Run(first, done =>
             {
@@ -212,11 +212,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
                 average += (done.Loss - average) / Math.Min(done.Step - first, 30);
                 task.Description = string.Create(CultureInfo.InvariantCulture, $"{name}: loss {average:0.000}");
                 task.Value = done.Step;
-                if (DateTime.UtcNow - saved > SaveEvery)
-                {
-                    training.Save(CheckpointPath, done.Step);
-                    saved = DateTime.UtcNow;
-                }
+                clock.Checkpoint(() => training.Save(CheckpointPath, done.Step));
             }, cancellation);
             training.Save(CheckpointPath, next);
             return next == settings.Steps;

@@ -1,6 +1,4 @@
-using System.IO.Compression;
 using System.Security.Cryptography;
-using System.Text.Json;
 using InfiniAttention;
 using LongContext.Comparison;
 using LongContext.Models;
@@ -31,7 +29,6 @@ public sealed class FolderTraining : IDisposable
 {
     private const double GateRate = 1e-2, WeightDecay = 0.01, LargestGradient = 1;
     private const int WarmUp = 10;
-    private const string Weights = "weights", State = "optimizer", Progress = "state.json";
 
     private readonly PretrainedDecoder model;
     private readonly IReadOnlyList<long[]> texts;
@@ -92,55 +89,23 @@ public sealed class FolderTraining : IDisposable
     }
 
     /// <summary>Writes what a training needs to go on, without what is frozen; a reader sees the old file or the new one.</summary>
-    public void Save(string path, int step) => AtomicFile.Write(path, file =>
-    {
-        using var zip = new ZipArchive(file, ZipArchiveMode.Create, leaveOpen: true);
-        using (var entry = zip.CreateEntry(Progress).Open())
-        {
-            JsonSerializer.Serialize(entry, new Saved(step, settings, frozenHash));
-        }
-
-        using (var writer = new BinaryWriter(zip.CreateEntry(Weights, CompressionLevel.NoCompression).Open()))
-        {
-            model.save(writer, frozen);
-        }
-
-        using (var writer = new BinaryWriter(zip.CreateEntry(State, CompressionLevel.NoCompression).Open()))
-        {
-            optimizer.save_state_dict(writer);
-        }
-    });
+    public void Save(string path, int step) => TrainingCheckpoint.Save(path, new Saved(step, settings, frozenHash), model, optimizer, frozen);
 
     /// <summary>Reads what <see cref="Save"/> wrote.</summary>
     /// <returns>The next step.</returns>
-    /// <exception cref="InputException">The file is damaged, or belongs to a training with other settings.</exception>
-    public int Load(string path)
+    /// <exception cref="InputException">The file is damaged, or belongs to a training with other settings or of other weights.</exception>
+    public int Load(string path) => TrainingCheckpoint.Load<Saved>(path, model, optimizer, saved =>
     {
-        try
+        if (saved.Settings != settings)
         {
-            using var zip = ZipFile.OpenRead(path);
-            var saved = JsonSerializer.Deserialize<Saved>(ZipEntries.Content(zip, Progress))!;
-            if (saved.Settings != settings)
-            {
-                throw new InputException($"'{path}' belongs to another training: {saved.Settings}; this one's is {settings}.");
-            }
-
-            if (saved.FrozenHash != frozenHash)
-            {
-                throw new InputException($"'{path}' holds adapters for other weights than this model's. Delete it to begin again.");
-            }
-
-            using var weights = new BinaryReader(new MemoryStream(ZipEntries.Content(zip, Weights)));
-            using var state = new BinaryReader(new MemoryStream(ZipEntries.Content(zip, State)));
-            model.load(weights, strict: frozen.Length == 0);
-            optimizer.load_state_dict(state);
-            return saved.Step;
+            throw new InputException($"'{path}' belongs to another training: {saved.Settings}; this one's is {settings}.");
         }
-        catch (Exception error) when (error is InvalidDataException or JsonException or EndOfStreamException or ArgumentException)
+
+        if (saved.FrozenHash != frozenHash)
         {
-            throw new InputException($"'{path}' is not a training of this model, or is damaged: {error.Message} Delete it to begin again.");
+            throw new InputException($"'{path}' holds adapters for other weights than this model's. Delete it to begin again.");
         }
-    }
+    }, frozen).Step;
 
     public void Dispose() => optimizer.Dispose();
 

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using LongContext.LanguageModel;
 using static TorchSharp.torch;
 
@@ -55,10 +54,9 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
 
         using var trainer = Trainer(model, corpus, experiment, system);
         var board = log is null ? null : new TrainingLog(Path.Combine(log, $"{System}-{Seed}"));
-        var (first, secondsBefore) = File.Exists(Checkpoint) ? JobCheckpoint.Load(Checkpoint, model, trainer.Optimizer) : (0, 0);
-        var clock = Stopwatch.StartNew();
-        var saved = TimeSpan.Zero;
-        trainer.Run(first, Keep, step =>
+        var (first, secondsBefore) = File.Exists(Checkpoint) ? TrainingCheckpoint.Load<TrainingProgress>(Checkpoint, model, trainer.Optimizer) : new(0, 0);
+        var clock = new TrainingClock(CheckpointEvery, secondsBefore);
+        trainer.Run(first, step => clock.Checkpoint(() => TrainingCheckpoint.Save(Checkpoint, new TrainingProgress(step, clock.Seconds), model, trainer.Optimizer)), step =>
         {
             board?.Add(step, model);
             done(step);
@@ -68,7 +66,7 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
             return;
         }
 
-        var seconds = secondsBefore + clock.Elapsed.TotalSeconds;
+        var seconds = clock.Seconds;
         AtomicFile.Write(Weights, file =>
         {
             using var writer = new BinaryWriter(file, global::System.Text.Encoding.UTF8, leaveOpen: true);
@@ -80,15 +78,6 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
         }
 
         File.Delete(Checkpoint);
-
-        void Keep(int step)
-        {
-            if (clock.Elapsed - saved > CheckpointEvery)
-            {
-                JobCheckpoint.Save(Checkpoint, model, trainer.Optimizer, step, secondsBefore + clock.Elapsed.TotalSeconds);
-                saved = clock.Elapsed;
-            }
-        }
     }
 
     private Training Trainer(Decoder model, Corpus corpus, Experiment experiment, ComparedSystem system) => (Before, system.SequenceTokens) switch
