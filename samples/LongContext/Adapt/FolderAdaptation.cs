@@ -68,6 +68,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
 
         var segment = model.Decoder.Attention.SegmentLength;
         var length = settings.Length ?? DefaultSegments * segment;
+        using var scope = NewDisposeScope();
         var (texts, heldOut) = Texts(model.Tokenizer);
         var perplexity = PositionPerplexity.Of(heldOut, length, (int)Math.Clamp(length / segment, 1, DefaultSegments), settings.HeldOutSequences);
         double[]? plain = null, continued = null, closed = null;
@@ -166,16 +167,25 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
         }
     }
 
-    private (List<long[]> Texts, List<long[]> HeldOut) Texts(ITextTokenizer tokenizer)
+    /// <summary>The tokens of the texts in native memory, of which there is more than of the collector's, and those of the held-out texts.</summary>
+    private (List<Tensor> Texts, List<long[]> HeldOut) Texts(ITextTokenizer tokenizer)
     {
-        List<long[]> all = [.. settings.Texts.Select(Tokens)];
-        return settings.HeldOut.Count > 0
-            ? (all, [.. settings.HeldOut.Select(Tokens)])
-            : ([.. all.Select(text => text[..Kept(text)])], [.. all.Select(text => text[Kept(text)..])]);
+        List<long[]> heldOut = [.. settings.HeldOut.Select(Tokens)];
+        var texts = new List<Tensor>();
+        foreach (var path in settings.Texts)
+        {
+            var text = Tokens(path);
+            var kept = settings.HeldOut.Count > 0 ? text.Length : (int)(text.Length * (1 - HeldOutShare));
+            texts.Add(tensor(text.AsSpan(0, kept).ToArray(), ScalarType.Int32));
+            if (kept < text.Length)
+            {
+                heldOut.Add(text[kept..]);
+            }
+        }
+
+        return (texts, heldOut);
 
         long[] Tokens(string path) => tokenizer.Encode(File.ReadAllText(path));
-
-        static int Kept(long[] text) => (int)(text.Length * (1 - HeldOutShare));
     }
 
     private static long Parameters(IEnumerable<Parameter> parameters) => parameters.Sum(parameter => parameter.numel());
@@ -195,7 +205,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
     }
 
     /// <summary>Trains from the last checkpoint on; whether it came to the end.</summary>
-    private bool Train(PretrainedDecoder model, List<long[]> texts, long length, CancellationToken cancellation) => AnsiConsole.Progress()
+    private bool Train(PretrainedDecoder model, List<Tensor> texts, long length, CancellationToken cancellation) => AnsiConsole.Progress()
         .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
         .Start(display =>
         {

@@ -31,7 +31,7 @@ public sealed class FolderTraining : IDisposable
     private const int WarmUp = 10;
 
     private readonly PretrainedDecoder model;
-    private readonly IReadOnlyList<long[]> texts;
+    private readonly Tensor[] texts; // (tokens) each
     private readonly FolderTrainingSettings settings;
     private readonly Schedule schedule;
     private readonly AdamW optimizer;
@@ -40,12 +40,15 @@ public sealed class FolderTraining : IDisposable
 
     private sealed record Saved(int Step, FolderTrainingSettings Settings, string? FrozenHash = null);
 
-    public FolderTraining(PretrainedDecoder model, IReadOnlyList<long[]> texts, FolderTrainingSettings settings)
+    /// <param name="model">The model.</param>
+    /// <param name="texts">Tokens of any integer type, on the CPU; they stay the caller's.</param>
+    /// <param name="settings">How it is continued.</param>
+    public FolderTraining(PretrainedDecoder model, IEnumerable<Tensor> texts, FolderTrainingSettings settings)
     {
         this.model = model;
-        this.texts = [.. texts.Where(text => text.Length > settings.Length)];
+        this.texts = [.. texts.Where(text => text.size(0) > settings.Length)];
         this.settings = settings;
-        if (this.texts.Count == 0)
+        if (this.texts.Length == 0)
         {
             throw new InputException($"No text has more than {settings.Length} tokens, the length of a sequence.");
         }
@@ -135,10 +138,10 @@ public sealed class FolderTraining : IDisposable
     private Tensor Sequences(int step)
     {
         var random = new Random((settings.Seed * 1_000_003) + step);
-        return tensor([.. Enumerable.Range(0, settings.Batch).SelectMany(_ => Sequence(random))], [settings.Batch, settings.Length + 1], int64, model.Head.device);
+        return stack([.. Enumerable.Range(0, settings.Batch).Select(_ => Sequence(random))]).to(int64).to(model.Head.device);
     }
 
-    private long[] Sequence(Random random)
+    private Tensor Sequence(Random random)
     {
         var place = random.NextInt64(texts.Sum(Places));
         var text = 0;
@@ -147,8 +150,8 @@ public sealed class FolderTraining : IDisposable
             place -= Places(texts[text++]);
         }
 
-        return texts[text][(int)place..(int)(place + settings.Length + 1)];
+        return texts[text].narrow(0, place, settings.Length + 1);
     }
 
-    private long Places(long[] text) => text.Length - settings.Length;
+    private long Places(Tensor text) => text.size(0) - settings.Length;
 }

@@ -195,10 +195,10 @@ public sealed class LoraTests : IDisposable
 
     private static Tensor Tokens() => randint(0, FamilyCase.Vocabulary, [2, Length]);
 
-    private static long[] Text()
+    private static Tensor Text()
     {
         var random = new Random(4);
-        return [.. Enumerable.Range(0, 4 * Length).Select(_ => random.NextInt64(FamilyCase.Vocabulary))];
+        return tensor(Enumerable.Range(0, 4 * Length).Select(_ => random.NextInt64(FamilyCase.Vocabulary)).ToArray());
     }
 
     private static void DrawB(PretrainedDecoder decoder)
