@@ -97,7 +97,8 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
             return false;
         }
 
-        PretrainedModel.Save(model.Decoder, conversion, settings.Model, settings.Output);
+        var hasMemory = !settings.IsNew || length > segment; // a new model that has read single segments never used its memory: it is a plain one
+        PretrainedModel.Save(model.Decoder, hasMemory ? conversion : null, settings.Model, settings.Output);
         AnsiConsole.WriteLine($"Saved: {settings.Output}");
         return closed is not null;
     }
@@ -112,7 +113,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
 
         var given = settings.Conversion with { SegmentLength = settings.Conversion.SegmentLength ?? saved.SegmentLength };
         return given == saved ? saved
-            : throw new InputException($"'{settings.Model}' was converted already, with {saved}: give the same --segment, --rule, --memory and --local-segments.");
+            : throw new InputException($"'{settings.Model}' was converted already, with {saved}: give the same --segment, --gate, --rule, --memory and --local-segments.");
     }
 
     /// <summary>The perplexities; null if interrupted.</summary>

@@ -17,6 +17,7 @@ internal sealed class FolderOptions
     };
     private readonly Option<DirectoryInfo?> output = new("--output") { Description = "With --model: the folder for the result, and for what an interrupted training goes on from." };
     private readonly Option<int?> segment = new("--segment") { Description = "With --model: tokens of a segment; default: what the model sees, at most 2048." };
+    private readonly Option<double> gate = new("--gate") { Description = "With --model: the initial gates, beta, nearly closed by default.", DefaultValueFactory = _ => new ConversionOptions().GateInit };
     private readonly Option<string?> length = new("--length") { Description = "With --model: tokens of a training sequence; default: eight segments." };
     private readonly Option<double> rate = new("--rate") { Description = "With --model: the learning rate of the weights.", DefaultValueFactory = _ => 1e-4 };
     private readonly Option<int> batch = new("--batch") { Description = "With --model: sequences of a step.", DefaultValueFactory = _ => 1 };
@@ -28,7 +29,7 @@ internal sealed class FolderOptions
 
     public void AddTo(Command command)
     {
-        foreach (var option in new Option[] { model, text, heldOut, output, segment, length, batch, rate, lora, alpha, fromScratch, heldOutSequences, log })
+        foreach (var option in new Option[] { model, text, heldOut, output, segment, gate, length, batch, rate, lora, alpha, fromScratch, heldOutSequences, log })
         {
             command.Options.Add(option);
         }
@@ -39,7 +40,9 @@ internal sealed class FolderOptions
     {
         if (arguments.GetValue(model) is not { } folder)
         {
-            return arguments.GetValue(lora) is null && !arguments.GetValue(fromScratch) ? null : throw new InputException("--lora and --from-scratch need --model, the folder of a model.");
+            return new Option[] { lora, alpha, fromScratch }.FirstOrDefault(option => arguments.GetResult(option) is { Implicit: false }) is { } ofFolder
+                ? throw new InputException($"{ofFolder.Name} needs --model, the folder of a model.")
+                : null;
         }
 
         return new()
@@ -53,6 +56,7 @@ internal sealed class FolderOptions
                 SegmentLength = arguments.GetValue(segment) is var tokens && tokens is null or >= 1 ? tokens : throw new InputException("--segment must be at least 1."),
                 Update = rule,
                 Memory = memory,
+                GateInit = arguments.GetValue(gate),
             },
             Steps = steps,
             Rate = arguments.GetValue(rate) is > 0 and < 1 and var given ? given : throw new InputException("--rate must be greater than 0 and less than 1."),

@@ -47,10 +47,10 @@ public sealed record PretrainedModel(PretrainedDecoder Decoder, ITextTokenizer T
 
     /// <summary>Saves a decoder as a folder that this program and others read: each file is written whole or not at all, the weights last.</summary>
     /// <param name="decoder">The decoder.</param>
-    /// <param name="options">How its attention was converted.</param>
+    /// <param name="options">How its attention was converted; null for a plain model, without what is of the memory.</param>
     /// <param name="source">The folder that it came from, whose configuration and tokenizer are copied.</param>
     /// <param name="target">The folder to write.</param>
-    public static void Save(PretrainedDecoder decoder, ConversionOptions options, string source, string target) => ConvertedFolder.Save(decoder, options, source, target);
+    public static void Save(PretrainedDecoder decoder, ConversionOptions? options, string source, string target) => ConvertedFolder.Save(decoder, options, source, target);
 
     public void Dispose()
     {

@@ -117,8 +117,21 @@ public sealed class FolderAdaptationTests : IDisposable
         Assert.InRange(row[0], FamilyCase.Vocabulary - 3, FamilyCase.Vocabulary + 3); // before, without a plain model beside it
         Assert.True(row[1] < 10, string.Join(' ', row));
         Assert.Equal(row[1], row[2]); // in a single segment there is no memory
+        Assert.DoesNotContain(SafetensorsNames(Path.Combine(Target, "model.safetensors")), name => name.EndsWith(".gate", StringComparison.Ordinal));
+        Assert.Null(PretrainedModel.SavedOptions(Target)); // a plain model, to be converted in any way
         File.WriteAllText(folder.File("prompt.txt"), "w1 w2 w3");
         Assert.Equal(0, (await CliTests.Run(["generate", "--model", Target, "--prompt", folder.File("prompt.txt"), "--tokens", "3"])).Code);
+    }
+
+    [Theory]
+    [InlineData("--lora", "4")]
+    [InlineData("--alpha", "4")]
+    [InlineData("--from-scratch")]
+    public async Task Options_of_a_folder_are_refused_without_one(params string[] option)
+    {
+        var (code, _, error) = await CliTests.Run(["adapt", .. option]);
+        Assert.Equal(1, code);
+        Assert.Contains($"{option[0]} needs --model", error);
     }
 
     [Theory]
