@@ -17,7 +17,7 @@ internal sealed class FolderOptions
     };
     private readonly Option<DirectoryInfo?> output = new("--output") { Description = "With --model: the folder for the result, and for what an interrupted training goes on from." };
     private readonly Option<int?> segment = new("--segment") { Description = "With --model: tokens of a segment; default: what the model sees, at most 2048." };
-    private readonly Option<double> gate = new("--gate") { Description = "With --model: the initial gates, beta, nearly closed by default.", DefaultValueFactory = _ => new ConversionOptions().GateInit };
+    private readonly Option<double> gate = new("--gate") { Description = "With --model: the initial gates, beta.", DefaultValueFactory = _ => new ConversionOptions().GateInit };
     private readonly Option<string?> length = new("--length") { Description = "With --model: tokens of a training sequence; default: eight segments." };
     private readonly Option<double> rate = new("--rate") { Description = "With --model: the learning rate of the weights.", DefaultValueFactory = _ => 1e-4 };
     private readonly Option<int> batch = new("--batch") { Description = "With --model: sequences of a step.", DefaultValueFactory = _ => 1 };
@@ -75,6 +75,7 @@ internal sealed class FolderOptions
         {
             (null, null) => null,
             (null, _) => throw new InputException("--alpha needs --lora, the rank of the adapters."),
+            _ when arguments.GetValue(fromScratch) => throw new InputException("--lora keeps the weights of the folder as they are: leave --from-scratch out."),
             ({ } rank, var factor) => new(rank, factor ?? rank),
         };
     }

@@ -56,7 +56,9 @@ public sealed class FolderTraining : IDisposable
         schedule = new(settings.Steps, settings.Rate, IsCooledDown: true, WarmUp);
         optimizer = optim.AdamW(
         [
-            new AdamW.ParamGroup(InfiniAttentionModule.OtherParameters(model).Where(parameter => parameter.requires_grad), new AdamW.Options { LearningRate = settings.Rate, InitialLearningRate = settings.Rate, weight_decay = WeightDecay }),
+            new AdamW.ParamGroup(
+                InfiniAttentionModule.OtherParameters(model).Where(parameter => parameter.requires_grad),
+                new AdamW.Options { LearningRate = settings.Rate, InitialLearningRate = settings.Rate, weight_decay = WeightDecay }),
             new AdamW.ParamGroup(InfiniAttentionModule.GateParameters(model), new AdamW.Options { LearningRate = GateRate, InitialLearningRate = GateRate, weight_decay = 0 }),
         ]);
         frozen = [.. model.named_parameters().Where(entry => !entry.parameter.requires_grad).Select(entry => entry.name)];

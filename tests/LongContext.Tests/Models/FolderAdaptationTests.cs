@@ -106,7 +106,10 @@ public sealed class FolderAdaptationTests : IDisposable
     {
         Write("GPT-2");
         File.Delete(Path.Combine(Source, "model.safetensors"));
-        string[] arguments = ["adapt", "--model", Source, "--text", Words(), "--output", Target, "--segment", "8", "--length", "8", "--batch", "4", "--rate", "0.03", "--steps", "30", "--held-out-sequences", "2"];
+        string[] arguments =
+        [
+            "adapt", "--model", Source, "--text", Words(), "--output", Target, "--segment", "8", "--length", "8", "--batch", "4", "--rate", "0.03", "--steps", "30", "--held-out-sequences", "2",
+        ];
         Assert.Contains("neither model.safetensors nor", (await CliTests.Run(arguments)).Error);
 
         var (code, output, error) = await CliTests.Run([.. arguments, "--from-scratch"]);
@@ -138,6 +141,7 @@ public sealed class FolderAdaptationTests : IDisposable
     [InlineData("--model needs --output")]
     [InlineData("--model needs --text", "--output", "OUT")]
     [InlineData("--rate must be", "--output", "OUT", "--text", "TEXT", "--rate", "0")]
+    [InlineData("leave --from-scratch out", "--output", "OUT", "--text", "TEXT", "--lora", "8", "--from-scratch")]
     [InlineData("--alpha needs --lora", "--output", "OUT", "--text", "TEXT", "--alpha", "8")]
     [InlineData("rank of the adapters is 0; it must be from 1 to 24", "--output", "OUT", "--text", "TEXT", "--lora", "0")]
     [InlineData("rank of the adapters is 25; it must be from 1 to 24", "--output", "OUT", "--text", "TEXT", "--lora", "25")]
