@@ -31,7 +31,7 @@ public sealed class LmTests : IDisposable
             {
                 if (step == 4)
                 {
-                    JobCheckpoint.Save(checkpoint, whole, trainer.Optimizer, step, seconds: 12);
+                    TrainingCheckpoint.Save(checkpoint, new TrainingProgress(step, Seconds: 12), whole, trainer.Optimizer);
                 }
             }, _ => { }, CancellationToken.None);
         }
@@ -40,7 +40,7 @@ public sealed class LmTests : IDisposable
         using var resumed = ComparedSystem.Named(system).Create(Sizes);
         using (var trainer = SystemTraining.OfSystem(resumed, corpus, experiment, seed: 3, isLater: false))
         {
-            var (step, seconds) = JobCheckpoint.Load(checkpoint, resumed, trainer.Optimizer);
+            var (step, seconds) = TrainingCheckpoint.Load<TrainingProgress>(checkpoint, resumed, trainer.Optimizer);
             Assert.Equal((4, 12.0), (step, seconds));
             var steps = new List<int>();
             trainer.Run(step, _ => { }, done => steps.Add(done.Step), CancellationToken.None);
@@ -61,7 +61,7 @@ public sealed class LmTests : IDisposable
         using var model = ComparedSystem.Named("local").Create(Sizes);
         using var trainer = SystemTraining.OfSystem(model, experiment.Open(folder.Path), experiment, seed: 1, isLater: false);
         File.WriteAllText(folder.File("checkpoint"), "nothing");
-        Assert.Contains("is not a checkpoint", Assert.Throws<InputException>(() => JobCheckpoint.Load(folder.File("checkpoint"), model, trainer.Optimizer)).Message);
+        Assert.Contains("is not a checkpoint", Assert.Throws<InputException>(() => TrainingCheckpoint.Load<TrainingProgress>(folder.File("checkpoint"), model, trainer.Optimizer)).Message);
     }
 
     /// <summary>In one step the gradient is that of the ordinary graph of each sequence, read from an empty memory.</summary>

@@ -199,7 +199,7 @@ public sealed class SummaryTests : IDisposable
             {
                 if (step == 5)
                 {
-                    JobCheckpoint.Save(checkpoint, whole, training.Optimizer, step, seconds: 3);
+                    TrainingCheckpoint.Save(checkpoint, new TrainingProgress(step, Seconds: 3), whole, training.Optimizer);
                 }
             }, _ => { }, CancellationToken.None);
         }
@@ -207,7 +207,7 @@ public sealed class SummaryTests : IDisposable
         using var resumed = SummaryFolder.Create(Small with { Seed = 2 });
         using (var training = new SummaryTraining(resumed, examples, Small))
         {
-            training.Run(JobCheckpoint.Load(checkpoint, resumed, training.Optimizer).Step, _ => { }, _ => { }, CancellationToken.None);
+            training.Run(TrainingCheckpoint.Load<TrainingProgress>(checkpoint, resumed, training.Optimizer).Step, _ => { }, _ => { }, CancellationToken.None);
         }
 
         foreach (var (expected, actual) in whole.parameters().Zip(resumed.parameters()))

@@ -1,6 +1,8 @@
 using System.Globalization;
 using LongContext.Models;
 using Spectre.Console;
+using TorchSharp;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace LongContext.Adapt;
@@ -22,6 +24,18 @@ public sealed record FolderAdaptationSettings
     /// <summary>Tokens of a sequence; null for eight segments.</summary>
     public long? Length { get; init; }
 
+    /// <summary>Sequences of a step.</summary>
+    public int Batch { get; init; } = 1;
+
+    /// <summary>How many held-out sequences are read.</summary>
+    public int HeldOutSequences { get; init; } = 8;
+
+    /// <summary>The adapters that are trained in place of the weights; null for none.</summary>
+    public LoraSettings? Adapters { get; init; }
+
+    /// <summary>Whether the weights are drawn at random; the folder's are not read.</summary>
+    public bool IsNew { get; init; }
+
     /// <summary>A folder for TensorBoard; null for none.</summary>
     public string? Log { get; init; }
 }
@@ -29,10 +43,11 @@ public sealed record FolderAdaptationSettings
 /// <summary><c>adapt --model</c>: a model that people have converted, continued on texts, evaluated by position, and saved as a folder.</summary>
 public sealed class FolderAdaptation(FolderAdaptationSettings settings)
 {
-    private const int DefaultSegments = 8, MostEvaluated = 8;
+    private const int DefaultSegments = 8;
     private const double HeldOutShare = 0.1;
     private const string CheckpointFile = "training.zip";
 
+    private static readonly Scalar Closed = -30;
     private static readonly TimeSpan SaveEvery = TimeSpan.FromMinutes(1);
 
     private string CheckpointPath => Path.Combine(settings.Output, CheckpointFile);
@@ -43,12 +58,20 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
         Directory.CreateDirectory(settings.Output);
         manual_seed(settings.Seed);
         var conversion = Conversion();
-        using var model = PretrainedModel.Load(settings.Model, conversion);
+        using var model = settings.IsNew ? PretrainedModel.Create(settings.Model, conversion) : PretrainedModel.Load(settings.Model, conversion);
+        if (settings.Adapters is { } adapters)
+        {
+            model.Decoder.AddAdapters(adapters);
+            var (all, trained) = (Parameters(model.Decoder.parameters()), Parameters(model.Decoder.parameters().Where(parameter => parameter.requires_grad)));
+            AnsiConsole.WriteLine(string.Create(CultureInfo.InvariantCulture, $"adapters of rank {adapters.Rank}: {trained:N0} parameters are trained, {all - trained:N0} stay as they are"));
+        }
+
         var segment = model.Decoder.Attention.SegmentLength;
         var length = settings.Length ?? DefaultSegments * segment;
+        using var scope = NewDisposeScope();
         var (texts, heldOut) = Texts(model.Tokenizer);
-        var perplexity = PositionPerplexity.Of(heldOut, length, (int)Math.Clamp(length / segment, 1, DefaultSegments), MostEvaluated);
-        double[]? plain = null, converted, continued;
+        var perplexity = PositionPerplexity.Of(heldOut, length, (int)Math.Clamp(length / segment, 1, DefaultSegments), settings.HeldOutSequences);
+        double[]? plain = null, continued = null, closed = null;
         using (var before = Plain(length))
         {
             if (before is not null)
@@ -58,19 +81,26 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
             }
         }
 
-        converted = Measure(perplexity, model.Decoder, cancellation);
+        var converted = Measure(perplexity, model.Decoder, cancellation);
         var isDone = Train(model.Decoder, texts, length, cancellation);
-        continued = isDone ? Measure(perplexity, model.Decoder, cancellation) : null;
-        Show(plain, converted, continued, length);
+        if (isDone)
+        {
+            model.Decoder.MergeAdapters();
+            continued = Measure(perplexity, model.Decoder, cancellation);
+            closed = MeasureClosed(perplexity, model.Decoder, cancellation);
+        }
+
+        Show([("plain, attends to all", plain), ("converted, before", converted), ("continued, after", continued), ("after, memory off", closed)], length);
         if (!isDone)
         {
             AnsiConsole.WriteLine($"Interrupted: the same command goes on from {CheckpointPath}.");
             return false;
         }
 
-        PretrainedModel.Save(model.Decoder, conversion, settings.Model, settings.Output);
+        var hasMemory = !settings.IsNew || length > segment; // a new model that has read single segments never used its memory: it is a plain one
+        PretrainedModel.Save(model.Decoder, hasMemory ? conversion : null, settings.Model, settings.Output);
         AnsiConsole.WriteLine($"Saved: {settings.Output}");
-        return continued is not null;
+        return closed is not null;
     }
 
     /// <summary>How attention is converted, or was: a folder that was converted already cannot be converted in another way.</summary>
@@ -83,7 +113,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
 
         var given = settings.Conversion with { SegmentLength = settings.Conversion.SegmentLength ?? saved.SegmentLength };
         return given == saved ? saved
-            : throw new InputException($"'{settings.Model}' was converted already, with {saved}: give the same --segment, --rule, --memory and --local-segments.");
+            : throw new InputException($"'{settings.Model}' was converted already, with {saved}: give the same --segment, --gate, --rule, --memory and --local-segments.");
     }
 
     /// <summary>The perplexities; null if interrupted.</summary>
@@ -99,9 +129,34 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
         }
     }
 
+    /// <summary>The perplexities of the same weights with their gates closed to the memory.</summary>
+    private static double[]? MeasureClosed(PositionPerplexity perplexity, PretrainedDecoder model, CancellationToken cancellation)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        Tensor[] gates = [.. model.Body.Layers.Select(layer => layer.Attention.Gate)], kept = [.. gates.Select(gate => gate.clone())];
+        Array.ForEach(gates, gate => gate.fill_(Closed));
+        try
+        {
+            return Measure(perplexity, model, cancellation);
+        }
+        finally
+        {
+            foreach (var (gate, before) in gates.Zip(kept))
+            {
+                gate.copy_(before);
+            }
+        }
+    }
+
     /// <summary>The model before the conversion, in whose view is the whole sequence; null if it was not made for so many tokens.</summary>
     private PretrainedDecoder? Plain(long length)
     {
+        if (settings.IsNew)
+        {
+            return null;
+        }
+
         try
         {
             return PretrainedModel.LoadDecoder(settings.Model, new() { SegmentLength = length });
@@ -113,17 +168,28 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
         }
     }
 
-    private (List<long[]> Texts, List<long[]> HeldOut) Texts(ITextTokenizer tokenizer)
+    /// <summary>The tokens of the texts in native memory, of which there is more than of the collector's, and those of the held-out texts.</summary>
+    private (List<Tensor> Texts, List<long[]> HeldOut) Texts(ITextTokenizer tokenizer)
     {
-        List<long[]> all = [.. settings.Texts.Select(Tokens)];
-        return settings.HeldOut.Count > 0
-            ? (all, [.. settings.HeldOut.Select(Tokens)])
-            : ([.. all.Select(text => text[..Kept(text)])], [.. all.Select(text => text[Kept(text)..])]);
+        List<long[]> heldOut = [.. settings.HeldOut.Select(Tokens)];
+        var texts = new List<Tensor>();
+        foreach (var path in settings.Texts)
+        {
+            var text = Tokens(path);
+            var kept = settings.HeldOut.Count > 0 ? text.Length : (int)(text.Length * (1 - HeldOutShare));
+            texts.Add(tensor(text.AsSpan(0, kept).ToArray(), ScalarType.Int32));
+            if (kept < text.Length)
+            {
+                heldOut.Add(text[kept..]);
+            }
+        }
+
+        return (texts, heldOut);
 
         long[] Tokens(string path) => tokenizer.Encode(File.ReadAllText(path));
-
-        static int Kept(long[] text) => (int)(text.Length * (1 - HeldOutShare));
     }
+
+    private static long Parameters(IEnumerable<Parameter> parameters) => parameters.Sum(parameter => parameter.numel());
 
     /// <summary>Shows, layer by layer, that a segment's outputs are those of the plain model.</summary>
     private static void Compare(PretrainedDecoder plain, PretrainedDecoder converted, long[] segment)
@@ -140,42 +206,37 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
     }
 
     /// <summary>Trains from the last checkpoint on; whether it came to the end.</summary>
-    private bool Train(PretrainedDecoder model, List<long[]> texts, long length, CancellationToken cancellation) => AnsiConsole.Progress()
+    private bool Train(PretrainedDecoder model, List<Tensor> texts, long length, CancellationToken cancellation) => AnsiConsole.Progress()
         .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
         .Start(display =>
         {
-            using var training = new FolderTraining(model, texts, new(length, settings.Steps, settings.Rate, settings.Seed));
+            using var training = new FolderTraining(model, texts, new(length, settings.Steps, settings.Rate, settings.Seed, settings.Batch, settings.Adapters));
             var first = File.Exists(CheckpointPath) ? training.Load(CheckpointPath) : 0;
-            var task = display.AddTask($"{length} tokens a step", maxValue: settings.Steps);
+            var name = $"{settings.Batch * length} tokens a step";
+            var task = display.AddTask(name, maxValue: settings.Steps);
             task.Value = first;
-            var (average, saved) = (0.0, DateTime.UtcNow);
+            var (average, clock) = (0.0, new TrainingClock(SaveEvery));
             var log = settings.Log is { } folder ? new FolderTrainingLog(folder) : null;
             var next = training.Run(first, done =>
             {
                 log?.Add(done);
                 average += (done.Loss - average) / Math.Min(done.Step - first, 30);
-                task.Description = string.Create(CultureInfo.InvariantCulture, $"{length} tokens a step: loss {average:0.000}");
+                task.Description = string.Create(CultureInfo.InvariantCulture, $"{name}: loss {average:0.000}");
                 task.Value = done.Step;
-                if (DateTime.UtcNow - saved > SaveEvery)
-                {
-                    training.Save(CheckpointPath, done.Step);
-                    saved = DateTime.UtcNow;
-                }
+                clock.Checkpoint(() => training.Save(CheckpointPath, done.Step));
             }, cancellation);
             training.Save(CheckpointPath, next);
             return next == settings.Steps;
         });
 
-    private static void Show(double[]? plain, double[]? converted, double[]? continued, long length)
+    private static void Show((string Name, double[]? Perplexities)[] columns, long length)
     {
         var table = new Table { Title = new TableTitle("Perplexity of held-out text") };
-        table.AddColumns(["tokens", "plain, attends to all", "converted, before", "continued, after"]);
-        var bins = (plain ?? converted ?? continued)?.Length ?? 0;
+        table.AddColumns(["tokens", .. columns.Select(column => column.Name)]);
+        var bins = columns.Max(column => column.Perplexities?.Length ?? 0);
         for (var bin = 0; bin < bins; bin++)
         {
-            table.AddRow($"{bin * length / bins} to {((bin + 1) * length / bins) - 1}", Text(plain), Text(converted), Text(continued));
-
-            string Text(double[]? column) => column is null ? "–" : column[bin].ToString("0.00", CultureInfo.InvariantCulture);
+            table.AddRow([$"{bin * length / bins} to {((bin + 1) * length / bins) - 1}", .. columns.Select(column => column.Perplexities?[bin].ToString("0.00", CultureInfo.InvariantCulture) ?? "–")]);
         }
 
         AnsiConsole.Write(table);

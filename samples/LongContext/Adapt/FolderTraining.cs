@@ -1,5 +1,4 @@
-using System.IO.Compression;
-using System.Text.Json;
+using System.Security.Cryptography;
 using InfiniAttention;
 using LongContext.Comparison;
 using LongContext.Models;
@@ -10,10 +9,12 @@ namespace LongContext.Adapt;
 
 /// <summary>How a converted model is continued.</summary>
 /// <param name="Length">Tokens of a sequence, which begins with an empty memory.</param>
-/// <param name="Steps">One sequence each.</param>
-/// <param name="Rate">The learning rate of the weights.</param>
+/// <param name="Steps">How many.</param>
+/// <param name="Rate">The learning rate of the weights, or of the adapters.</param>
 /// <param name="Seed">The seed of which sequences are read.</param>
-public sealed record FolderTrainingSettings(long Length, int Steps, double Rate, int Seed);
+/// <param name="Batch">Sequences of a step.</param>
+/// <param name="Adapters">The adapters that are trained in place of the weights; null for none.</param>
+public sealed record FolderTrainingSettings(long Length, int Steps, double Rate, int Seed, int Batch = 1, LoraSettings? Adapters = null);
 
 /// <summary>What a step did.</summary>
 /// <param name="Step">The next step.</param>
@@ -21,27 +22,33 @@ public sealed record FolderTrainingSettings(long Length, int Steps, double Rate,
 /// <param name="Memories">The gates before the step, and the memories at the end of its sequence.</param>
 public sealed record FolderTrainingStep(int Step, double Loss, IReadOnlyList<LayerReport> Memories);
 
-/// <summary>Continues the pre-training of a converted model on texts, with exact gradients through whole sequences and the graph of one window.</summary>
+/// <summary>
+/// Continues the pre-training of a converted model on texts, with exact gradients through whole sequences and the graph of one window. What is frozen in the model stays so.
+/// </summary>
 public sealed class FolderTraining : IDisposable
 {
     private const double GateRate = 1e-2, WeightDecay = 0.01, LargestGradient = 1;
     private const int WarmUp = 10;
-    private const string Weights = "weights", State = "optimizer", Progress = "state.json";
 
     private readonly PretrainedDecoder model;
-    private readonly IReadOnlyList<long[]> texts;
+    private readonly Tensor[] texts; // (tokens) each
     private readonly FolderTrainingSettings settings;
     private readonly Schedule schedule;
     private readonly AdamW optimizer;
+    private readonly string[] frozen;
+    private readonly string? frozenHash;
 
-    private sealed record Saved(int Step, FolderTrainingSettings Settings);
+    private sealed record Saved(int Step, FolderTrainingSettings Settings, string? FrozenHash = null);
 
-    public FolderTraining(PretrainedDecoder model, IReadOnlyList<long[]> texts, FolderTrainingSettings settings)
+    /// <param name="model">The model.</param>
+    /// <param name="texts">Tokens of any integer type, on the CPU; they stay the caller's.</param>
+    /// <param name="settings">How it is continued.</param>
+    public FolderTraining(PretrainedDecoder model, IEnumerable<Tensor> texts, FolderTrainingSettings settings)
     {
         this.model = model;
-        this.texts = [.. texts.Where(text => text.Length > settings.Length)];
+        this.texts = [.. texts.Where(text => text.size(0) > settings.Length)];
         this.settings = settings;
-        if (this.texts.Count == 0)
+        if (this.texts.Length == 0)
         {
             throw new InputException($"No text has more than {settings.Length} tokens, the length of a sequence.");
         }
@@ -49,9 +56,13 @@ public sealed class FolderTraining : IDisposable
         schedule = new(settings.Steps, settings.Rate, IsCooledDown: true, WarmUp);
         optimizer = optim.AdamW(
         [
-            new AdamW.ParamGroup(InfiniAttentionModule.OtherParameters(model), new AdamW.Options { LearningRate = settings.Rate, InitialLearningRate = settings.Rate, weight_decay = WeightDecay }),
+            new AdamW.ParamGroup(
+                InfiniAttentionModule.OtherParameters(model).Where(parameter => parameter.requires_grad),
+                new AdamW.Options { LearningRate = settings.Rate, InitialLearningRate = settings.Rate, weight_decay = WeightDecay }),
             new AdamW.ParamGroup(InfiniAttentionModule.GateParameters(model), new AdamW.Options { LearningRate = GateRate, InitialLearningRate = GateRate, weight_decay = 0 }),
         ]);
+        frozen = [.. model.named_parameters().Where(entry => !entry.parameter.requires_grad).Select(entry => entry.name)];
+        frozenHash = frozen.Length == 0 ? null : FrozenHash();
     }
 
     /// <summary>Trains to the end, or until cancelled.</summary>
@@ -67,8 +78,8 @@ public sealed class FolderTraining : IDisposable
         {
             using var scope = NewDisposeScope();
             optimizer.zero_grad();
-            var (loss, memories) = Backpropagate(Sequence(step));
-            nn.utils.clip_grad_norm_(model.parameters(), LargestGradient);
+            var (loss, memories) = Backpropagate(Sequences(step));
+            nn.utils.clip_grad_norm_(model.parameters().Where(parameter => parameter.requires_grad), LargestGradient);
             foreach (var group in optimizer.ParamGroups)
             {
                 group.LearningRate = group.InitialLearningRate * schedule.Of(step);
@@ -82,53 +93,39 @@ public sealed class FolderTraining : IDisposable
         return step;
     }
 
-    /// <summary>Writes what a training needs to go on; a reader sees the old file or the new one.</summary>
-    public void Save(string path, int step) => AtomicFile.Write(path, file =>
-    {
-        using var zip = new ZipArchive(file, ZipArchiveMode.Create, leaveOpen: true);
-        using (var entry = zip.CreateEntry(Progress).Open())
-        {
-            JsonSerializer.Serialize(entry, new Saved(step, settings));
-        }
-
-        using (var writer = new BinaryWriter(zip.CreateEntry(Weights, CompressionLevel.NoCompression).Open()))
-        {
-            model.save(writer);
-        }
-
-        using (var writer = new BinaryWriter(zip.CreateEntry(State, CompressionLevel.NoCompression).Open()))
-        {
-            optimizer.save_state_dict(writer);
-        }
-    });
+    /// <summary>Writes what a training needs to go on, without what is frozen; a reader sees the old file or the new one.</summary>
+    public void Save(string path, int step) => TrainingCheckpoint.Save(path, new Saved(step, settings, frozenHash), model, optimizer, frozen);
 
     /// <summary>Reads what <see cref="Save"/> wrote.</summary>
     /// <returns>The next step.</returns>
-    /// <exception cref="InputException">The file is damaged, or belongs to a training with other settings.</exception>
-    public int Load(string path)
+    /// <exception cref="InputException">The file is damaged, or belongs to a training with other settings or of other weights.</exception>
+    public int Load(string path) => TrainingCheckpoint.Load<Saved>(path, model, optimizer, saved =>
     {
-        try
+        if (saved.Settings != settings)
         {
-            using var zip = ZipFile.OpenRead(path);
-            var saved = JsonSerializer.Deserialize<Saved>(ZipEntries.Content(zip, Progress))!;
-            if (saved.Settings != settings)
-            {
-                throw new InputException($"'{path}' belongs to another training: {saved.Settings}; this one's is {settings}.");
-            }
+            throw new InputException($"'{path}' belongs to another training: {saved.Settings}; this one's is {settings}.");
+        }
 
-            using var weights = new BinaryReader(new MemoryStream(ZipEntries.Content(zip, Weights)));
-            using var state = new BinaryReader(new MemoryStream(ZipEntries.Content(zip, State)));
-            model.load(weights);
-            optimizer.load_state_dict(state);
-            return saved.Step;
-        }
-        catch (Exception error) when (error is InvalidDataException or JsonException or EndOfStreamException or ArgumentException)
+        if (saved.FrozenHash != frozenHash)
         {
-            throw new InputException($"'{path}' is not a training of this model, or is damaged: {error.Message} Delete it to begin again.");
+            throw new InputException($"'{path}' holds adapters for other weights than this model's. Delete it to begin again.");
         }
-    }
+    }, frozen).Step;
 
     public void Dispose() => optimizer.Dispose();
+
+    /// <summary>What adapters belong to: adapters of other weights have the same shapes and would be taken without an error.</summary>
+    private string FrozenHash()
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        foreach (var parameter in frozen.Select(name => model.get_parameter(name)!))
+        {
+            using var scope = NewDisposeScope();
+            TensorPieces.Each(parameter.detach().cpu().contiguous(), piece => hash.AppendData(piece.bytes));
+        }
+
+        return Convert.ToHexString(hash.GetHashAndReset());
+    }
 
     private (double Loss, IReadOnlyList<LayerReport> Memories) Backpropagate(Tensor tokens)
     {
@@ -139,10 +136,15 @@ public sealed class FolderTraining : IDisposable
         return (loss, stream.Report());
     }
 
-    /// <summary>The sequence of a step and the token after it, (1, Length + 1), from a place that only the seed and the step decide.</summary>
-    private Tensor Sequence(int step)
+    /// <summary>The sequences of a step and the token after each, (Batch, Length + 1), from places that only the seed and the step decide.</summary>
+    private Tensor Sequences(int step)
     {
         var random = new Random((settings.Seed * 1_000_003) + step);
+        return stack([.. Enumerable.Range(0, settings.Batch).Select(_ => Sequence(random))]).to(int64).to(model.Head.device);
+    }
+
+    private Tensor Sequence(Random random)
+    {
         var place = random.NextInt64(texts.Sum(Places));
         var text = 0;
         while (place >= Places(texts[text]))
@@ -150,8 +152,8 @@ public sealed class FolderTraining : IDisposable
             place -= Places(texts[text++]);
         }
 
-        return tensor(texts[text].AsSpan((int)place, (int)settings.Length + 1).ToArray(), [1, settings.Length + 1], int64, model.Head.device);
+        return texts[text].narrow(0, place, settings.Length + 1);
     }
 
-    private long Places(long[] text) => text.Length - settings.Length;
+    private long Places(Tensor text) => text.size(0) - settings.Length;
 }

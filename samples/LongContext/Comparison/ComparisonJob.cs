@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using InfiniAttention;
 using LongContext.LanguageModel;
 using static TorchSharp.torch;
@@ -58,9 +57,8 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
 
         using var trainer = Trainer(model, corpus, experiment, system, group);
         var board = log is null || !writes ? null : new TrainingLog(Path.Combine(log, $"{System}-{Seed}"));
-        var (first, secondsBefore) = File.Exists(Checkpoint) ? JobCheckpoint.Load(Checkpoint, model, trainer.Optimizer) : (0, 0);
-        var clock = Stopwatch.StartNew();
-        var saved = TimeSpan.Zero;
+        var (first, secondsBefore) = File.Exists(Checkpoint) ? TrainingCheckpoint.Load<TrainingProgress>(Checkpoint, model, trainer.Optimizer) : new(0, 0);
+        var clock = new TrainingClock(CheckpointEvery, secondsBefore);
         trainer.Run(first, Keep, step =>
         {
             board?.Add(step, model);
@@ -71,7 +69,7 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
             return;
         }
 
-        var seconds = secondsBefore + clock.Elapsed.TotalSeconds;
+        var seconds = clock.Seconds;
         AtomicFile.Write(Weights, file =>
         {
             using var writer = new BinaryWriter(file, global::System.Text.Encoding.UTF8, leaveOpen: true);
@@ -86,10 +84,9 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
 
         void Keep(int step)
         {
-            if (writes && clock.Elapsed - saved > CheckpointEvery)
+            if (writes)
             {
-                JobCheckpoint.Save(Checkpoint, model, trainer.Optimizer, step, secondsBefore + clock.Elapsed.TotalSeconds);
-                saved = clock.Elapsed;
+                clock.Checkpoint(() => TrainingCheckpoint.Save(Checkpoint, new TrainingProgress(step, clock.Seconds), model, trainer.Optimizer));
             }
         }
     }

@@ -13,14 +13,13 @@ namespace LongContext.Models;
 internal sealed class ConvertedFolder : FamilyWeights
 {
     private const string OptionsFile = "infini_attention.json", WeightsFile = "model.safetensors";
-    private const long PieceBytes = 1 << 26;
 
     private readonly List<(string Name, Func<Tensor> Tensor, long[] Shape)> entries = [];
 
-    private ConvertedFolder(PretrainedDecoder decoder)
-        : base(decoder)
-    {
-    }
+    private readonly bool hasMemory;
+
+    private ConvertedFolder(PretrainedDecoder decoder, bool hasMemory)
+        : base(decoder) => this.hasMemory = hasMemory;
 
     /// <summary>How the attention of a folder was converted; null if it was not.</summary>
     public static ConversionOptions? Options(string folder)
@@ -38,10 +37,10 @@ internal sealed class ConvertedFolder : FamilyWeights
 
     /// <summary>Writes the folder; each file is written whole or not at all, the weights last.</summary>
     /// <param name="model">The decoder.</param>
-    /// <param name="options">How its attention was converted.</param>
+    /// <param name="options">How its attention was converted; null for a plain model.</param>
     /// <param name="source">The folder that it came from.</param>
     /// <param name="target">The folder to write.</param>
-    public static void Save(PretrainedDecoder model, ConversionOptions options, string source, string target)
+    public static void Save(PretrainedDecoder model, ConversionOptions? options, string source, string target)
     {
         Directory.CreateDirectory(target);
         if (Path.GetFullPath(source) != Path.GetFullPath(target))
@@ -58,8 +57,16 @@ internal sealed class ConvertedFolder : FamilyWeights
             AtomicFile.Write(Path.Combine(target, HuggingFaceConfig.FileName), LlamaConfig(model.Config));
         }
 
-        AtomicFile.Write(Path.Combine(target, OptionsFile), JsonSerializer.Serialize(options with { SegmentLength = model.Attention.SegmentLength }));
-        var folder = new ConvertedFolder(model);
+        if (options is null)
+        {
+            File.Delete(Path.Combine(target, OptionsFile));
+        }
+        else
+        {
+            AtomicFile.Write(Path.Combine(target, OptionsFile), JsonSerializer.Serialize(options with { SegmentLength = model.Attention.SegmentLength }));
+        }
+
+        var folder = new ConvertedFolder(model, hasMemory: options is not null);
         using var noGrad = no_grad();
         folder.Visit("transformer.");
         AtomicFile.Write(Path.Combine(target, WeightsFile), folder.Write);
@@ -79,7 +86,7 @@ internal sealed class ConvertedFolder : FamilyWeights
             entries.Add((name, () => Block(attention, prefix)[name].cpu().to(float32).contiguous(), shape));
         }
 
-        foreach (var (name, parameter) in attention.state_dict().Where(entry => IsOfMemory(entry.Key)))
+        foreach (var (name, parameter) in attention.state_dict().Where(entry => hasMemory && DecoderLayer.IsOfMemory(entry.Key)))
         {
             Weight($"{prefix}.{name}", parameter);
         }
@@ -94,8 +101,6 @@ internal sealed class ConvertedFolder : FamilyWeights
         var layout = Decoder.Config.IsGpt2 ? AttentionLayout.Gpt2 : Decoder.Config.Family == "phi3" ? AttentionLayout.Phi3 : AttentionLayout.HuggingFaceLlama;
         return AttentionWeights.Save(attention, layout, prefix, Decoder.Config.Rotary is null ? null : RotaryPairing.Halves);
     }
-
-    private static bool IsOfMemory(string name) => name == "gate" || name.StartsWith("memory_", StringComparison.Ordinal);
 
     private void Write(Stream file)
     {
@@ -123,11 +128,7 @@ internal sealed class ConvertedFolder : FamilyWeights
         foreach (var (_, tensor, _) in entries)
         {
             using var scope = NewDisposeScope();
-            var flat = tensor().view(-1);
-            for (var start = 0L; start < flat.NumberOfElements; start += PieceBytes / sizeof(float))
-            {
-                file.Write(flat.narrow(0, start, Math.Min(PieceBytes / sizeof(float), flat.NumberOfElements - start)).bytes);
-            }
+            TensorPieces.Each(tensor(), piece => file.Write(piece.bytes));
         }
     }
 

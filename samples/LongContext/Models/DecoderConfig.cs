@@ -36,6 +36,9 @@ public sealed record DecoderConfig
     /// <summary>How many tokens each token sees, itself included, in layers with a sliding window; null if no layer has one.</summary>
     public long? SlidingWindow { get; init; }
 
+    /// <summary>The deviation of the matrices of a new model.</summary>
+    public double InitializerRange { get; init; } = 0.02;
+
     /// <summary>Tokens that end a text.</summary>
     public IReadOnlyList<long> EndTokens { get; init; } = [];
 

@@ -9,8 +9,8 @@ namespace LongContext.Models;
 public sealed class DecoderLayer : nn.Module<Tensor, Tensor>
 {
     private readonly DecoderNorm input_layernorm, post_attention_layernorm;
-    private readonly InfiniAttentionModule self_attn;
     private readonly DecoderMlp mlp;
+    private InfiniAttentionModule self_attn;
 
     public DecoderLayer(DecoderConfig config, InfiniAttentionOptions attention, ScalarType type, Device? device) : base(nameof(DecoderLayer))
     {
@@ -27,6 +27,40 @@ public sealed class DecoderLayer : nn.Module<Tensor, Tensor>
     public DecoderNorm MlpNorm => post_attention_layernorm;
 
     public DecoderMlp Mlp => mlp;
+
+    /// <summary>Whether an entry of the attention's <c>state_dict</c> is of the memory: the checkpoints that people have do not have it.</summary>
+    public static bool IsOfMemory(string name) => name == "gate" || name.StartsWith("memory_", StringComparison.Ordinal);
+
+    /// <summary>Freezes all but what is of the memory, and gives each projection of the attention an adapter.</summary>
+    public void AddAdapters(LoraSettings settings)
+    {
+        var before = self_attn.state_dict();
+        var adapted = new InfiniAttentionModule(self_attn.Options, Adapted("q_proj"), Adapted("k_proj"), Adapted("v_proj"), Adapted("o_proj"), before["gate"].device, before["gate"].dtype);
+        using (no_grad())
+        {
+            foreach (var (name, tensor) in adapted.state_dict().Where(entry => before.ContainsKey(entry.Key)))
+            {
+                tensor.copy_(before[name]);
+            }
+        }
+
+        register_module(nameof(self_attn), null!); // TorchSharp's way to take a module out
+        self_attn.Dispose();
+        self_attn = adapted;
+        register_module(nameof(self_attn), adapted);
+        adapted.train(training);
+        foreach (var parameter in parameters())
+        {
+            parameter.requires_grad_(false);
+        }
+
+        foreach (var (_, parameter) in adapted.named_parameters().Where(entry => IsOfMemory(entry.name) || LoraLinear.IsOfAdapter(entry.name)))
+        {
+            parameter.requires_grad_(true);
+        }
+
+        LoraLinear Adapted(string name) => new(before[$"{name}.weight"], before.GetValueOrDefault($"{name}.bias"), settings);
+    }
 
     public override Tensor forward(Tensor x)
     {

@@ -29,7 +29,7 @@ internal static class HuggingFaceConfig
     {
         entries.Ignore(
             "architectures", "_name_or_path", "name_or_path", "auto_map", "torch_dtype", "dtype", "transformers_version", "transformers.js_config", "bos_token_id", "pad_token_id",
-            "sep_token_id", "unk_token_id", "use_cache", "initializer_range", "pretraining_tp", "attn_implementation", "_attn_implementation", "gradient_checkpointing",
+            "sep_token_id", "unk_token_id", "use_cache", "pretraining_tp", "attn_implementation", "_attn_implementation", "gradient_checkpointing",
             "attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout", "is_llama_config", "_attn_implementation_autoset", "max_sequence_length", "tokenizer_class",
             "output_attentions", "output_hidden_states", "return_dict", "id2label", "label2id", "problem_type", "finetuning_task", "torchscript",
             "max_length", "min_length", "max_new_tokens", "do_sample", "num_beams", "temperature", "top_k", "top_p", "repetition_penalty");
@@ -47,7 +47,7 @@ internal static class HuggingFaceConfig
             "gpt2" => Gpt2(entries, family),
             _ => throw entries.Refuse("model_type", "supported are llama (LLaMA 2 and 3, SmolLM2), mistral, qwen2, qwen3, phi3 and gpt2"),
         };
-        config = config with { EndTokens = entries.Integers("eos_token_id") };
+        config = config with { EndTokens = entries.Integers("eos_token_id"), InitializerRange = entries.Number("initializer_range", 0.02) };
         entries.Finish();
         return Checked(config);
     }
@@ -166,6 +166,11 @@ internal static class HuggingFaceConfig
         if (sizes.FirstOrDefault(size => size.Value < 1) is { Name: not null } wrong)
         {
             throw new InputException($"{FileName} says that the {wrong.Name} is {wrong.Value}; it must be at least 1.");
+        }
+
+        if (!(config.InitializerRange > 0))
+        {
+            throw new InputException($"{FileName} says that the initializer_range is {config.InitializerRange}; it must be greater than 0.");
         }
 
         return config.Heads % config.KeyValueHeads == 0

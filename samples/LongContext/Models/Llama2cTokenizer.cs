@@ -15,6 +15,7 @@ internal sealed class Llama2cTokenizer : ITextTokenizer
 
     private readonly byte[][] pieces;
     private readonly float[] scores;
+    private readonly bool[] neighbours = new bool[1 << 16]; // whether a piece has these two bytes next to each other
     private readonly Dictionary<string, int> tokens = new(StringComparer.Ordinal); // pieces as Latin-1 text, because they need not be whole characters
 
     public Llama2cTokenizer(string path, long vocabulary)
@@ -38,6 +39,11 @@ internal sealed class Llama2cTokenizer : ITextTokenizer
             scores[token] = BinaryPrimitives.ReadSingleLittleEndian(bytes.AsSpan(at));
             pieces[token] = bytes[(at + 8)..(at + 8 + length)];
             tokens.TryAdd(Encoding.Latin1.GetString(pieces[token]), token);
+            for (var i = 1; i < length; i++)
+            {
+                neighbours[(pieces[token][i - 1] << 8) | pieces[token][i]] = true;
+            }
+
             at += 8 + length;
         }
 
@@ -47,7 +53,29 @@ internal sealed class Llama2cTokenizer : ITextTokenizer
         }
     }
 
-    public long[] Encode(string text) => [Begin, .. text.Length == 0 ? [] : Merged(Symbols(" " + text)).Select(token => (long)token)];
+    public long[] Encode(string text)
+    {
+        var encoded = new List<long> { Begin };
+        var run = new List<int>();
+        foreach (var symbol in text.Length == 0 ? [] : Symbols(" " + text))
+        {
+            if (run.Count > 0 && !CanMerge(run[^1], symbol))
+            {
+                AddRun();
+            }
+
+            run.Add(symbol);
+        }
+
+        AddRun();
+        return [.. encoded];
+
+        void AddRun()
+        {
+            encoded.AddRange(Merged(run).Select(token => (long)token));
+            run.Clear();
+        }
+    }
 
     public string Decode(IReadOnlyList<long> tokens)
     {
@@ -78,24 +106,17 @@ internal sealed class Llama2cTokenizer : ITextTokenizer
     }
 
     /// <summary>A token for each character, or for each byte of a character without a piece.</summary>
-    private List<int> Symbols(string text)
+    private IEnumerable<int> Symbols(string text) => text.EnumerateRunes().SelectMany(character =>
     {
-        var symbols = new List<int>();
-        foreach (var character in text.EnumerateRunes())
-        {
-            var utf8 = Encoding.UTF8.GetBytes(character.ToString());
-            if (tokens.TryGetValue(Encoding.Latin1.GetString(utf8), out var token))
-            {
-                symbols.Add(token);
-            }
-            else
-            {
-                symbols.AddRange(utf8.Select(one => FirstByte + one));
-            }
-        }
+        var utf8 = Encoding.UTF8.GetBytes(character.ToString());
+        return tokens.TryGetValue(Encoding.Latin1.GetString(utf8), out var token) ? [token] : utf8.Select(one => FirstByte + one);
+    });
 
-        return symbols;
-    }
+    /// <summary>
+    /// Whether a token that ends with one symbol's bytes may go on with those of the next. Where no piece allows it the text can be cut without a change to any token:
+    /// what is merged at once then has the length of a word, not of a book.
+    /// </summary>
+    private bool CanMerge(int left, int right) => pieces[left] is not [.., var last] || pieces[right] is not [var first, ..] || neighbours[(last << 8) | first];
 
     /// <summary>Merges the neighbours whose piece has the highest score, the leftmost of several, until none have one.</summary>
     private IEnumerable<int> Merged(List<int> symbols)

@@ -56,6 +56,60 @@ public sealed class PretrainedDecoder : nn.Module<Tensor, Tensor>
 
     /// <summary>(…, D) to (…, vocabulary)</summary>
     public Tensor Logits(Tensor hidden) => nn.functional.linear(hidden, Head);
+
+    /// <summary>
+    /// Freezes all weights and gives the projections of each layer's attention adapters. Only these, the gates and what else is of the memory are trained from then on.
+    /// </summary>
+    /// <exception cref="InputException">The rank or alpha is out of range; nothing was changed.</exception>
+    public void AddAdapters(LoraSettings settings)
+    {
+        var largest = Math.Min(Config.Width, Config.KeyValueHeads * Config.HeadWidth);
+        if (settings.Rank < 1 || settings.Rank > largest)
+        {
+            throw new InputException($"The rank of the adapters is {settings.Rank}; it must be from 1 to {largest}, the width of the model's narrowest projection.");
+        }
+
+        if (!(settings.Alpha > 0 && double.IsFinite(settings.Alpha)))
+        {
+            throw new InputException($"The alpha of the adapters is {settings.Alpha}; it must be greater than 0.");
+        }
+
+        foreach (var parameter in parameters())
+        {
+            parameter.requires_grad_(false);
+        }
+
+        foreach (var layer in model.Layers)
+        {
+            layer.AddAdapters(settings);
+        }
+    }
+
+    /// <summary>Adds the adapters to the weights, which then give the same outputs without them.</summary>
+    public void MergeAdapters()
+    {
+        foreach (var projection in modules().OfType<LoraLinear>())
+        {
+            projection.Merge();
+        }
+    }
+
+    /// <summary>Draws the weights of a new model: matrices from N(0, <see cref="DecoderConfig.InitializerRange"/>²), biases 0; norms stay 1.</summary>
+    public void Draw()
+    {
+        using var noGrad = no_grad();
+        foreach (var (name, parameter) in named_parameters().Where(entry => !entry.name.Contains(".memory_", StringComparison.Ordinal)))
+        {
+            if (parameter.dim() == 2)
+            {
+                nn.init.normal_(parameter, 0, Config.InitializerRange);
+            }
+            else if (name.EndsWith(".bias", StringComparison.Ordinal))
+            {
+                nn.init.zeros_(parameter);
+            }
+        }
+    }
 }
 
 /// <summary>Embedding, layers and the last norm: tokens (B, T) to (B, T, D).</summary>

@@ -11,24 +11,24 @@ public sealed record PretrainedModel(PretrainedDecoder Decoder, ITextTokenizer T
     /// <param name="type">The type in which the model runs; weights in another floating point type are converted.</param>
     /// <param name="device">Where the model runs.</param>
     /// <exception cref="InputException">The folder cannot be honoured exactly; the message names the entry or the file.</exception>
-    public static PretrainedModel Load(string folder, ConversionOptions options, ScalarType type = ScalarType.Float32, Device? device = null)
+    public static PretrainedModel Load(string folder, ConversionOptions options, ScalarType type = ScalarType.Float32, Device? device = null) =>
+        WithTokenizer(LoadDecoder(folder, options, type, device), folder);
+
+    /// <summary>A new model: the configuration and the tokenizer of a Hugging Face folder, and weights drawn at random. Weights in the folder are not read.</summary>
+    /// <inheritdoc cref="Load"/>
+    public static PretrainedModel Create(string folder, ConversionOptions options, ScalarType type = ScalarType.Float32, Device? device = null)
     {
-        var decoder = LoadDecoder(folder, options, type, device);
-        try
+        if (!File.Exists(Path.Combine(folder, HuggingFaceConfig.FileName)))
         {
-            ITextTokenizer tokenizer = !File.Exists(Path.Combine(folder, HuggingFaceTokenizer.FileName)) && File.Exists(Path.Combine(folder, Llama2cTokenizer.FileName))
-                ? new Llama2cTokenizer(Path.Combine(folder, Llama2cTokenizer.FileName), decoder.Config.Vocabulary)
-                : new HuggingFaceTokenizer(folder, decoder.Config.Vocabulary);
-            return new(decoder, tokenizer);
+            throw new InputException($"'{folder}' has no {HuggingFaceConfig.FileName}, which says how large a new model is.");
         }
-        catch
-        {
-            decoder.Dispose();
-            throw;
-        }
+
+        var decoder = PretrainedDecoder.Create(HuggingFaceConfig.Read(folder), options, type, device);
+        decoder.Draw();
+        return WithTokenizer(decoder, folder);
     }
 
-    /// <summary>The same without the tokenizer.</summary>
+    /// <summary>What <see cref="Load"/> reads, without the tokenizer.</summary>
     /// <inheritdoc cref="Load"/>
     public static PretrainedDecoder LoadDecoder(string folder, ConversionOptions options, ScalarType type = ScalarType.Float32, Device? device = null)
     {
@@ -47,14 +47,30 @@ public sealed record PretrainedModel(PretrainedDecoder Decoder, ITextTokenizer T
 
     /// <summary>Saves a decoder as a folder that this program and others read: each file is written whole or not at all, the weights last.</summary>
     /// <param name="decoder">The decoder.</param>
-    /// <param name="options">How its attention was converted.</param>
+    /// <param name="options">How its attention was converted; null for a plain model, without what is of the memory.</param>
     /// <param name="source">The folder that it came from, whose configuration and tokenizer are copied.</param>
     /// <param name="target">The folder to write.</param>
-    public static void Save(PretrainedDecoder decoder, ConversionOptions options, string source, string target) => ConvertedFolder.Save(decoder, options, source, target);
+    public static void Save(PretrainedDecoder decoder, ConversionOptions? options, string source, string target) => ConvertedFolder.Save(decoder, options, source, target);
 
     public void Dispose()
     {
         Decoder.Dispose();
         Tokenizer.Dispose();
+    }
+
+    private static PretrainedModel WithTokenizer(PretrainedDecoder decoder, string folder)
+    {
+        try
+        {
+            ITextTokenizer tokenizer = !File.Exists(Path.Combine(folder, HuggingFaceTokenizer.FileName)) && File.Exists(Path.Combine(folder, Llama2cTokenizer.FileName))
+                ? new Llama2cTokenizer(Path.Combine(folder, Llama2cTokenizer.FileName), decoder.Config.Vocabulary)
+                : new HuggingFaceTokenizer(folder, decoder.Config.Vocabulary);
+            return new(decoder, tokenizer);
+        }
+        catch
+        {
+            decoder.Dispose();
+            throw;
+        }
     }
 }

@@ -12,7 +12,6 @@ internal sealed class SafetensorsFolder
 {
     private const string SingleFile = "model.safetensors", IndexFile = "model.safetensors.index.json";
     private const long LargestHeader = 100_000_000;
-    private const long PieceBytes = 1 << 26;
 
     private static readonly Dictionary<string, (ScalarType Type, long Bytes)> Types = new()
     {
@@ -68,17 +67,8 @@ internal sealed class SafetensorsFolder
         }
     }
 
-    /// <summary>Fills a tensor with the next bytes of a file, in pieces, because no span holds more than 2 GiB.</summary>
-    public static void Fill(Tensor tensor, Stream file)
-    {
-        using var flat = tensor.view(-1);
-        var length = PieceBytes / tensor.ElementSize;
-        for (var start = 0L; start < flat.NumberOfElements; start += length)
-        {
-            using var piece = flat.narrow(0, start, Math.Min(length, flat.NumberOfElements - start));
-            file.ReadExactly(piece.bytes);
-        }
-    }
+    /// <summary>Fills a tensor with the next bytes of a file.</summary>
+    public static void Fill(Tensor tensor, Stream file) => TensorPieces.Each(tensor, piece => file.ReadExactly(piece.bytes));
 
     private void ReadShards()
     {

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Diagnostics;
 using System.Globalization;
 using System.Numerics;
 using System.Text;
@@ -121,49 +120,40 @@ public static class SummaryTrainCommand
         var examples = SummaryExamples.Of(encoding, settings.Pairs is null ? null : SummaryPair.Read(settings.Pairs));
         using var model = SummaryFolder.Create(settings);
         using var training = new SummaryTraining(model, examples, settings);
-        var (first, secondsBefore) = File.Exists(folder.Checkpoint) ? JobCheckpoint.Load(folder.Checkpoint, model, training.Optimizer) : (0, 0);
+        var (first, secondsBefore) = File.Exists(folder.Checkpoint) ? TrainingCheckpoint.Load<TrainingProgress>(folder.Checkpoint, model, training.Optimizer) : new(0, 0);
         AnsiConsole.WriteLine(
             $"{model.parameters().Sum(parameter => parameter.numel()):N0} parameters, {encoding.Vocabulary} tokens, {settings.BaseSteps} + {settings.Steps} steps, seed {settings.Seed}");
-        var (clock, saved, last) = (Stopwatch.StartNew(), TimeSpan.Zero, first);
+        var (clock, last) = (new TrainingClock(CheckpointEvery, secondsBefore), first);
         var (loss, answerLoss) = (double.NaN, double.NaN);
         AnsiConsole.Progress()
             .Columns(new TaskDescriptionColumn { Alignment = Justify.Left }, new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
             .Start(display =>
             {
                 var bar = display.AddTask("summaries", maxValue: settings.BaseSteps + settings.Steps);
-                training.Run(first, Keep, step =>
+                training.Run(first, step => clock.Checkpoint(() => Save(step)), step =>
                 {
                     (loss, answerLoss) = (TrainingLog.Smooth(loss, step.Loss), TrainingLog.Smooth(answerLoss, step.RecallLoss));
                     (bar.Value, last) = (step.Step, step.Step);
                     bar.Description = Line(step.Step);
                     if (step.Step % LogEvery == 0)
                     {
-                        AnsiConsole.WriteLine($"{Line(step.Step)}, {Seconds():0} s");
+                        AnsiConsole.WriteLine($"{Line(step.Step)}, {clock.Seconds:0} s");
                     }
                 }, cancellation);
             });
         if (cancellation.IsCancellationRequested)
         {
-            JobCheckpoint.Save(folder.Checkpoint, model, training.Optimizer, last, Seconds());
+            Save(last);
             AnsiConsole.WriteLine("Interrupted: the same command with --resume goes on.");
             return Cli.Interrupted;
         }
 
         folder.Save(model);
         File.Delete(folder.Checkpoint);
-        AnsiConsole.MarkupLineInterpolated($"Trained in {Seconds():0} s: {folder.Location}");
+        AnsiConsole.MarkupLineInterpolated($"Trained in {clock.Seconds:0} s: {folder.Location}");
         return Cli.Success;
 
-        void Keep(int step)
-        {
-            if (clock.Elapsed - saved > CheckpointEvery)
-            {
-                JobCheckpoint.Save(folder.Checkpoint, model, training.Optimizer, step, Seconds());
-                saved = clock.Elapsed;
-            }
-        }
-
-        double Seconds() => secondsBefore + clock.Elapsed.TotalSeconds;
+        void Save(int step) => TrainingCheckpoint.Save(folder.Checkpoint, new TrainingProgress(step, clock.Seconds), model, training.Optimizer);
 
         string Line(int step) =>
             string.Create(CultureInfo.InvariantCulture, $"step {step}, inputs of {settings.LengthOf(step - 1)} tokens: loss {loss:0.000}, of the answers {answerLoss:0.000}");

@@ -103,6 +103,21 @@ public sealed class ModelBadInputTests : IDisposable
     }
 
     [Fact]
+    public void Weights_of_nanoGPT_which_are_not_transposed_are_refused()
+    {
+        using var scope = NewDisposeScope();
+        var gpt2 = FamilyCase.Of("GPT-2");
+        var weights = gpt2.Weights();
+        foreach (var name in weights.Keys.Where(name => name.Contains(".c_") && weights[name].dim() == 2).ToArray())
+        {
+            weights[name] = weights[name].t();
+        }
+
+        TinyFolder.Write(folder.Path, gpt2.Config, weights);
+        Refuses("'c_attn.weight' has shape (96, 32); the layer takes (32, 96)");
+    }
+
+    [Fact]
     public void Missing_and_damaged_files_are_refused()
     {
         using var scope = NewDisposeScope();

@@ -1,0 +1,51 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace LongContext.Models;
+
+/// <summary>The adapters of a continued training (LoRA; Hu et al., arXiv 2106.09685).</summary>
+/// <param name="Rank">r</param>
+/// <param name="Alpha">What an adapter adds is multiplied by alpha / r.</param>
+public sealed record LoraSettings(int Rank, double Alpha);
+
+/// <summary>
+/// W x + b + (alpha / r) B A x: a frozen linear layer and its adapter, which adds nothing at first. W and b are <c>weight</c> and <c>bias</c> as in <c>nn.Linear</c>, so that what
+/// reads and writes the weights of attention blocks does so with an adapter too.
+/// </summary>
+public sealed class LoraLinear : nn.Module<Tensor, Tensor>
+{
+    private readonly Parameter weight, lora_A, lora_B; // (outputs, inputs), (r, inputs), (outputs, r)
+    private readonly Parameter? bias; // (outputs)
+    private readonly Scalar scale;
+
+    /// <summary>Takes over a linear layer's tensors, without copying them.</summary>
+    public LoraLinear(Tensor weight, Tensor? bias, LoraSettings settings) : base(nameof(LoraLinear))
+    {
+        this.weight = new Parameter(weight.detach(), requires_grad: false);
+        this.bias = bias is null ? null : new Parameter(bias.detach(), requires_grad: false);
+        lora_A = new Parameter(nn.init.kaiming_uniform_(weight.new_empty(settings.Rank, weight.size(1)), Math.Sqrt(5)));
+        lora_B = new Parameter(weight.new_zeros(weight.size(0), settings.Rank));
+        scale = settings.Alpha / settings.Rank;
+        RegisterComponents();
+    }
+
+    /// <summary>Whether an entry of a <c>state_dict</c> is of an adapter.</summary>
+    public static bool IsOfAdapter(string name) => name.EndsWith($".{nameof(lora_A)}", StringComparison.Ordinal) || name.EndsWith($".{nameof(lora_B)}", StringComparison.Ordinal);
+
+    public override Tensor forward(Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        var added = nn.functional.linear(nn.functional.linear(x, lora_A), lora_B);
+        return nn.functional.linear(x, weight, bias).add(added, scale).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Adds the adapter to the weight: W becomes W + (alpha / r) B A, and B becomes 0.</summary>
+    public void Merge()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        weight.add_(lora_B.matmul(lora_A), scale);
+        lora_B.zero_();
+    }
+}
