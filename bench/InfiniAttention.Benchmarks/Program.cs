@@ -12,7 +12,7 @@ using TorchSharp;
 var device = new Option<string>("--device") { Description = "Where to measure: cpu, cuda or cuda:INDEX.", DefaultValueFactory = _ => "cpu", Recursive = true };
 var root = new RootCommand("Measures InfiniAttention: its targets, how it scales, and suites of benchmarks.")
 {
-    Targets(), Memory(), Scaling(), Costs(), Group(), Suites(), JobOfItsOwn(), MemoryJobOfItsOwn(), GroupJobOfItsOwn(),
+    Targets(), Memory(), Scaling(), Costs(), Group(), Suites(), JobOfItsOwn(), MemoryJobOfItsOwn(), GroupJobOfItsOwn(), GraphJobOfItsOwn(),
 };
 root.Add(device);
 if (Console.IsOutputRedirected)
@@ -152,6 +152,14 @@ Command GroupJobOfItsOwn()
     var tokens = new Argument<long>("tokens") { Description = "Tokens of each process." };
     var command = new Command(GroupJob.Command, "What one process of the job measures.") { update, tokens };
     command.SetAction(parsed => new GroupJob(parsed.GetValue(update), parsed.GetValue(tokens)).Run());
+    return command;
+}
+
+Command GraphJobOfItsOwn()
+{
+    var tokens = new Argument<long>("tokens") { Description = "Tokens of the sequence." };
+    var command = new Command(GraphJob.Command, "What one process of the training does.") { tokens };
+    command.SetAction(parsed => GraphJob.Run(parsed.GetValue(tokens)));
     return command;
 }
 

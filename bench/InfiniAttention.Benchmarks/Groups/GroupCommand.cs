@@ -7,6 +7,8 @@ internal static class GroupCommand
 {
     private const long TokensOfRank = 4 * Setting.Kilo;
 
+    private const long GraphTokens = 128 * Setting.Kilo;
+
     private static readonly int[] Processes = [1, 2, 4];
 
     public static void Run(string output)
@@ -37,6 +39,15 @@ internal static class GroupCommand
         }
 
         AnsiConsole.Write(table);
+        var graphs = new Table().AddColumns("processes", "tokens", "seconds", "peak of a process, MB");
+        foreach (var processes in Processes)
+        {
+            var (seconds, bytes) = GraphJob.Start(processes, GraphTokens);
+            graphs.AddRow([$"{processes}", $"{GraphTokens}", $"{seconds:0.0}", $"{bytes / (1 << 20):0}"]);
+        }
+
+        AnsiConsole.WriteLine("One sequence at once, the graph of its share in each process:");
+        AnsiConsole.Write(graphs);
         AnsiConsole.MarkupLineInterpolated($"M and z are {4 * GroupJob.StateNumbers / 1024.0:0.0} KB.");
         CsvFile.Write(output, Machine.Provenance(TorchSharp.torch.CPU), results
             .Select(row => (IReadOnlyList<object?>)[

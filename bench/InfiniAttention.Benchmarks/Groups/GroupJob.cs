@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Globalization;
 using static TorchSharp.torch;
 
@@ -23,17 +22,7 @@ internal sealed record GroupJob(MemoryUpdate Update, long TokensOfRank)
     /// <summary>Runs the job under mpiexec.</summary>
     public static GroupResult Start(int processes, GroupJob job)
     {
-        var start = new ProcessStartInfo(
-            "mpiexec", ["-n", $"{processes}", "dotnet", typeof(GroupJob).Assembly.Location, Command, $"{job.Update}", $"{job.TokensOfRank}"]) { RedirectStandardOutput = true };
-        using var process = Process.Start(start)!;
-        var output = process.StandardOutput.ReadToEnd();
-        process.WaitForExit();
-        if (process.ExitCode != 0)
-        {
-            throw new MeasurementException($"mpiexec -n {processes} ended with exit code {process.ExitCode}.");
-        }
-
-        double[] fields = [.. output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries).Select(field => double.Parse(field, CultureInfo.InvariantCulture))];
+        var fields = MpiJob.Start(processes, Command, $"{job.Update}", $"{job.TokensOfRank}");
         return new(fields[0], fields[1], fields[2], fields[3]);
     }
 
