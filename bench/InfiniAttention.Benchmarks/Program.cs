@@ -158,8 +158,9 @@ Command GroupJobOfItsOwn()
 Command GraphJobOfItsOwn()
 {
     var tokens = new Argument<long>("tokens") { Description = "Tokens of the sequence." };
-    var command = new Command(GraphJob.Command, "What one process of the training does.") { tokens };
-    command.SetAction(parsed => GraphJob.Run(parsed.GetValue(tokens)));
+    var window = new Argument<long>("window") { Description = "Tokens whose graph a process holds." };
+    var command = new Command(GraphJob.Command, "What one process of the training does.") { tokens, window };
+    command.SetAction(parsed => GraphJob.Run(parsed.GetValue(tokens), parsed.GetValue(window)));
     return command;
 }
 
