@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using InfiniAttention.Tests.Groups;
 using LongContext.Comparison;
-using LongContext.LanguageModel;
 
 namespace LongContext.Tests;
 

@@ -1,7 +1,6 @@
 using System.CommandLine;
 using InfiniAttention;
 using LongContext.Comparison;
-using LongContext.LanguageModel;
 using Spectre.Console;
 
 namespace LongContext.Lm;

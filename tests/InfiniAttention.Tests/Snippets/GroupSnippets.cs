@@ -1,5 +1,4 @@
 using InfiniAttention.Tests.Groups;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests.Snippets;
