@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime;
 using System.Runtime.InteropServices;
 using System.Text.RegularExpressions;
 using Xunit.Abstractions;
@@ -32,6 +33,9 @@ internal static partial class NativeHeap
 
     /// <summary>Bytes that the heap holds but that are not in use.</summary>
     public static long FreeBytes => Free(Info());
+
+    /// <summary>Managed bytes that the runs of a measurement may allocate without a collection, whatever the processor's cache, by which the collector goes.</summary>
+    private const long ManagedBytes = 128L << 20;
 
     /// <summary>Bytes per call that count as nothing: half of the smallest object that TorchSharp leaves behind.</summary>
     public const double Nothing = 16;
@@ -72,13 +76,30 @@ internal static partial class NativeHeap
         }
 
         Collect();
-        int collections = GC.CollectionCount(0);
-        for (int i = 0; i < times; i++)
+        if (!GC.TryStartNoGCRegion(ManagedBytes))
         {
-            action();
+            return null;
         }
 
-        long before = InUse;
+        int collections = GC.CollectionCount(0);
+        long before;
+        try
+        {
+            for (int i = 0; i < times; i++)
+            {
+                action();
+            }
+
+            before = InUse;
+        }
+        finally
+        {
+            if (GCSettings.LatencyMode == GCLatencyMode.NoGCRegion)
+            {
+                GC.EndNoGCRegion();
+            }
+        }
+
         if (GC.CollectionCount(0) != collections)
         {
             return null;
