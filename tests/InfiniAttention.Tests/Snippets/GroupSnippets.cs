@@ -12,7 +12,7 @@ public class GroupSnippets
         {
             var layer = new InfiniAttentionModule(new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 });
             group.BroadcastParameters(layer);
-            var stretch = ones(1, group.Rank == 2 ? 5 : 8, 8);
+            var stretch = new Draw(group.Rank).Normal(1, 1, group.Rank == 2 ? 5 : 8, 8).to(ScalarType.Float32);
 
             #region group-layer
             var (output, state) = layer.ForwardFrom(null, stretch, group);          // (B, T of this rank, D)
