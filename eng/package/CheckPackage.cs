@@ -44,7 +44,7 @@ using var readme = new StreamReader(main.GetEntry("README.md")!.Open());
 foreach (Match link in Regex.Matches(readme.ReadToEnd(), @"\]\((?!https?://|#)[^)]*\)"))
     Expect(false, $"the readme's link {link.Value} is broken outside the repository");
 
-using var nuspec = main.GetEntry("InfiniAttention.nuspec")!.Open();
+using var nuspec = main.GetEntry($"{id}.nuspec")!.Open();
 var metadata = XDocument.Load(nuspec).Root!.Elements().Single();
 XElement? Element(string name) => metadata.Elements().SingleOrDefault(element => element.Name.LocalName == name);
 Console.WriteLine(metadata);
