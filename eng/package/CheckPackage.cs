@@ -29,7 +29,7 @@ void List(string file, ZipArchive archive, string[] wanted)
 
 var isMpi = Path.GetFileName(package).StartsWith("InfiniAttention.Mpi.", StringComparison.Ordinal);
 var id = isMpi ? "InfiniAttention.Mpi" : "InfiniAttention";
-string[] dependencies = isMpi ? ["InfiniAttention", "MPI.NET"] : ["TorchSharp"];
+string[] dependencies = isMpi ? ["InfiniAttention", "MPI.NET", "TorchSharp"] : ["TorchSharp"];
 string[] frameworks = ["net10.0", "net8.0"];
 string[] buildFiles = isMpi ? [] : ["InfiniAttention.targets", "TorchSharpOnOlderLinux.targets", "WeakenGlibcxxRequirement.cs"];
 string[] required = ["icon", "projectUrl", "releaseNotes"];
@@ -58,7 +58,7 @@ var groups = Element("dependencies")?.Elements().ToArray() ?? [];
 Expect(groups.Length == frameworks.Length, $"there are {groups.Length} dependency groups for {frameworks.Length} frameworks");
 foreach (var group in groups)
     Expect(group.Elements().Select(dependency => (string?)dependency.Attribute("id")).Order(StringComparer.Ordinal).SequenceEqual(dependencies),
-        $"the dependencies of {(string?)group.Attribute("targetFramework")} are not {string.Join(" and ", dependencies)}");
+        $"the dependencies of {(string?)group.Attribute("targetFramework")} are not {string.Join(", ", dependencies)}");
 
 // Source Link needs the repository's URL, which a clone without a remote does not have.
 if (Element("repository")?.Attribute("url") is null)
