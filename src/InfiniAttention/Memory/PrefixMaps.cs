@@ -44,7 +44,6 @@ internal sealed class PrefixMaps
             each = each.masked_fill(hasForgotten.view(-1, segments, 1, 1, 1), Scalars.Zero);
         }
 
-        var last = new StretchMap((Total.Map.T, Describe.As(Total.Map.W, before.dtype)), Total.Keep).Of(start);
-        return (Describe.As(each.add(before.narrow(-1, width, valueWidth), Scalars.One), m.dtype), Describe.As(last, m.dtype));
+        return (Describe.As(each.add(before.narrow(-1, width, valueWidth), Scalars.One), m.dtype), Describe.As(Total.Of(start), m.dtype));
     }
 }

@@ -35,8 +35,7 @@ internal static class SegmentScan
         states[0] = Describe.As(initial, type);
         for (var s = 0; s < segments; s++)
         {
-            // Cleared, not multiplied by 0: what is forgotten may be infinite or NaN.
-            var previous = keep is null ? states[s] : states[s].masked_fill(Forgotten(keep, s, states[s]), Scalars.Zero);
+            var previous = StretchMap.Kept(states[s], keep?.select(1, s));
             states[s + 1] = steps is null ? previous.add(writes[s], Scalars.One) : Product(steps[s], previous).add_(writes[s], Scalars.One);
         }
 
@@ -73,12 +72,5 @@ internal static class SegmentScan
         using var matrices = t.reshape(batch * heads, width, width);
         using var states = x.reshape(batch * heads, width, valueWidth);
         return matrices.bmm(states).view(batch, heads, width, valueWidth);
-    }
-
-    /// <summary>Rows (B) that forget at segment s, in the rank of <paramref name="like"/>.</summary>
-    private static Tensor Forgotten(Tensor keep, int s, Tensor like)
-    {
-        var forgotten = keep.select(1, s).logical_not();
-        return like.dim() == 3 ? forgotten.view(-1, 1, 1) : forgotten.view(-1, 1, 1, 1);
     }
 }
