@@ -31,5 +31,8 @@ public sealed record MemoryVariant(bool Norm = false, bool OwnProjections = fals
         return localSegments is 1 or 2 ? variant with { LocalSegments = localSegments } : throw new InputException($"--local-segments is {localSegments}; it must be 1 or 2.");
     }
 
+    /// <summary>What <see cref="Apply"/> set.</summary>
+    public static MemoryVariant Of(InfiniAttentionOptions options) => new(options.MemoryNorm, options.OwnMemoryProjections, options.LocalSegments);
+
     public InfiniAttentionOptions Apply(InfiniAttentionOptions options) => options with { MemoryNorm = Norm, OwnMemoryProjections = OwnProjections, LocalSegments = LocalSegments };
 }

@@ -66,10 +66,10 @@ public sealed class AdaptTests
     {
         using var scope = NewDisposeScope();
         using var cancellation = new CancellationTokenSource();
-        var model = new LlamaDecoder(Settings.Model);
-        for (var layer = 0; layer < Settings.Model.Layers; layer++)
+        var model = PlainDecoder.Create();
+        for (var layer = 0; layer < PlainDecoder.Config.Layers; layer++)
         {
-            model.Layers[layer].Convert(Settings.Window, MemoryUpdate.Linear, MemoryVariant.Paper, Settings.InitialGates(layer));
+            PlainDecoder.Convert(model, layer, Settings);
         }
 
         var segments = 0;
@@ -80,7 +80,7 @@ public sealed class AdaptTests
         }
 
         Assert.Null(new RecallEvaluator(Settings).Streamed(model, 1 << 20, cancellation.Token, stream => stream.SegmentWritten += Cancel));
-        Assert.Equal(Settings.Model.Layers * 4096 / Settings.Window, segments);
+        Assert.Equal(PlainDecoder.Config.Layers * 4096 / Settings.Window, segments);
     }
 
     [Theory]
@@ -90,17 +90,17 @@ public sealed class AdaptTests
     {
         using var scope = NewDisposeScope();
         manual_seed(2);
-        var (plain, converted) = (new LlamaDecoder(Settings.Model), new LlamaDecoder(Settings.Model));
+        var (plain, converted) = (PlainDecoder.Create(), PlainDecoder.Create());
         converted.load_state_dict(plain.state_dict());
-        for (var layer = 0; layer < Settings.Model.Layers; layer++)
+        for (var layer = 0; layer < PlainDecoder.Config.Layers; layer++)
         {
-            converted.Layers[layer].Convert(Settings.Window, rule, MemoryVariant.Paper, Settings.InitialGates(layer));
+            PlainDecoder.Convert(converted, layer, Settings with { Rule = rule });
             var (difference, largest) = new RecallEvaluator(Settings).Compare(plain, converted);
             Assert.True(difference < 1e-5 * largest, $"layer {layer}: {difference}");
         }
 
-        Assert.Equal(Settings.Model.Layers, InfiniAttentionModule.GateParameters(converted).Count);
-        Assert.Equal(plain.parameters().Count() + Settings.Model.Layers, converted.parameters().Count());
+        Assert.Equal(PlainDecoder.Config.Layers, InfiniAttentionModule.GateParameters(converted).Count);
+        Assert.Equal(plain.parameters().Count() + PlainDecoder.Config.Layers, converted.parameters().Count());
         var tokens = randint(RecallTask.Vocabulary, [1, 3 * Settings.Window], int64);
         Assert.False(plain.call(tokens).allclose(converted.call(tokens), 1e-3, 1e-3));
     }
@@ -111,12 +111,12 @@ public sealed class AdaptTests
         using var scope = NewDisposeScope();
         manual_seed(1);
         var trainer = new AdaptTrainer(Settings);
-        var model = new LlamaDecoder(Settings.Model);
+        var model = PlainDecoder.Create();
         var (plainLosses, losses) = (new List<double>(), new List<double>());
         trainer.TrainPlain(model, step => plainLosses.Add(step.Loss), CancellationToken.None);
-        for (var layer = 0; layer < Settings.Model.Layers; layer++)
+        for (var layer = 0; layer < PlainDecoder.Config.Layers; layer++)
         {
-            model.Layers[layer].Convert(Settings.Window, MemoryUpdate.Linear, MemoryVariant.Paper, Settings.InitialGates(layer));
+            PlainDecoder.Convert(model, layer, Settings);
         }
 
         trainer.Continue(model, step => losses.Add(step.Loss), CancellationToken.None);
@@ -124,7 +124,7 @@ public sealed class AdaptTests
         Assert.Equal(Settings.PlainSteps, plainLosses.Count);
         Assert.Equal(Settings.ContinuedSteps, losses.Count);
         Assert.True(plainLosses[^1] < plainLosses[0]);
-        for (var layer = 0; layer < Settings.Model.Layers; layer++)
+        for (var layer = 0; layer < PlainDecoder.Config.Layers; layer++)
         {
             var gates = InfiniAttentionModule.GateParameters(model)[layer].detach().data<float>().ToArray();
             Assert.All(gates.Zip(Settings.InitialGates(layer)), gate => Assert.NotEqual(gate.First, gate.Second));

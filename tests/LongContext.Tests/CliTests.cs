@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Text;
 using InfiniAttention;
+using LongContext.Passkey;
 
 namespace LongContext.Tests;
 
@@ -164,7 +165,7 @@ public sealed class CliTests : IDisposable
 
     private void Save(MemoryUpdate rule)
     {
-        using var model = InfiniTransformerTests.Small(rule);
+        using var model = PasskeyModelTests.Small(rule);
         WeightsFile.Save(folder.File(rule.ToString()), model);
     }
 

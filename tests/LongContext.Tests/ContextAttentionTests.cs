@@ -20,7 +20,7 @@ public sealed class ContextAttentionTests
         using var scope = NewDisposeScope();
         using var mode = no_grad();
         manual_seed(1);
-        using var local = new Decoder(Sizes, _ => new LocalContext(Sizes));
+        using var local = new ContextDecoder(Sizes, _ => new LocalContext(Sizes));
         using var model = ComparedSystem.Named(name).Create(Sizes);
         var missing = model.Take(local);
         Assert.All(missing, parameter => Assert.True(parameter.EndsWith("gate", StringComparison.Ordinal) || parameter.Contains("memory", StringComparison.Ordinal), parameter));

@@ -107,5 +107,5 @@ public class EvaluatorTests
     }
 
     private static Evaluator Untrained(EvaluationSettings settings) => new(
-        [InfiniTransformerTests.Small(MemoryUpdate.Linear), InfiniTransformerTests.Small(MemoryUpdate.Delta)], settings);
+        [PasskeyModelTests.Small(MemoryUpdate.Linear), PasskeyModelTests.Small(MemoryUpdate.Delta)], settings);
 }

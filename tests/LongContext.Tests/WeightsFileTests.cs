@@ -1,5 +1,6 @@
 using System.Text;
 using InfiniAttention;
+using LongContext.Passkey;
 
 namespace LongContext.Tests;
 
@@ -14,7 +15,7 @@ public sealed class WeightsFileTests : IDisposable
     [Fact]
     public void A_model_comes_back_as_it_was_saved()
     {
-        using var saved = InfiniTransformerTests.Small(MemoryUpdate.Delta);
+        using var saved = PasskeyModelTests.Small(MemoryUpdate.Delta);
         WeightsFile.Save(Path, saved, new Dictionary<string, string> { ["seed"] = "7" });
 
         var (loaded, notes) = WeightsFile.Load(Path);
@@ -22,7 +23,7 @@ public sealed class WeightsFileTests : IDisposable
         using (loaded)
         {
             Assert.Equal("7", notes["seed"]);
-            Assert.Equal((saved.Options.Update, saved.Options.Width, saved.Options.SegmentLength), (loaded.Options.Update, loaded.Options.Width, loaded.Options.SegmentLength));
+            Assert.Equal((saved.Attention.Update, saved.Config.Width, saved.Attention.SegmentLength), (loaded.Attention.Update, loaded.Config.Width, loaded.Attention.SegmentLength));
             var weights = loaded.state_dict();
             foreach (var (name, weight) in saved.state_dict())
             {
@@ -51,7 +52,7 @@ public sealed class WeightsFileTests : IDisposable
     [Fact]
     public void Every_truncation_is_refused()
     {
-        using var model = InfiniTransformerTests.Small(MemoryUpdate.Linear);
+        using var model = PasskeyModelTests.Small(MemoryUpdate.Linear);
         WeightsFile.Save(Path, model);
         var whole = File.ReadAllBytes(Path);
         var random = new Random(1);
@@ -69,11 +70,11 @@ public sealed class WeightsFileTests : IDisposable
     [InlineData("\"heads\":\"2\"", "\"heads\":\"x\"")]
     [InlineData("\"heads\":\"2\"", "\"heads\":\"3\"")]
     [InlineData("\"layers\":\"2\"", "\"layers\":\"3\"")]
-    [InlineData("\"embedding.weight\"", "\"embodding.weight\"")]
+    [InlineData("\"model.norm.weight\"", "\"model.nurm.weight\"")]
     [InlineData("\"F32\"", "\"I32\"")]
     public void A_file_of_another_model_is_refused(string text, string other)
     {
-        using var model = InfiniTransformerTests.Small(MemoryUpdate.Linear);
+        using var model = PasskeyModelTests.Small(MemoryUpdate.Linear);
         WeightsFile.Save(Path, model);
         var content = Encoding.Latin1.GetString(File.ReadAllBytes(Path));
         Assert.Contains(text, content);

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using InfiniAttention;
+using LongContext.Models;
 using Spectre.Console;
 using static TorchSharp.torch;
 
@@ -84,7 +85,7 @@ public static class AdaptCommand
         var trainer = new AdaptTrainer(settings);
         var evaluator = new RecallEvaluator(settings);
 
-        var plain = new LlamaDecoder(settings.Model);
+        var plain = PlainDecoder.Create();
         Train($"plain, {settings.Window} tokens", settings.PlainSteps, done => trainer.TrainPlain(plain, done, cancellation));
         if (cancellation.IsCancellationRequested)
         {
@@ -130,13 +131,13 @@ public static class AdaptCommand
     }
 
     /// <summary>Converts a copy of the plain model layer by layer and compares its outputs after each layer.</summary>
-    private static LlamaDecoder Convert(LlamaDecoder plain, AdaptSettings settings, RecallEvaluator evaluator)
+    private static Decoder Convert(Decoder plain, AdaptSettings settings, RecallEvaluator evaluator)
     {
-        var model = new LlamaDecoder(settings.Model);
+        var model = PlainDecoder.Create();
         model.load_state_dict(plain.state_dict());
-        for (var layer = 0; layer < settings.Model.Layers; layer++)
+        for (var layer = 0; layer < PlainDecoder.Config.Layers; layer++)
         {
-            model.Layers[layer].Convert(settings.Window, settings.Rule, settings.Memory, settings.InitialGates(layer));
+            PlainDecoder.Convert(model, layer, settings);
             var (difference, largest) = evaluator.Compare(plain, model);
             AnsiConsole.MarkupLineInterpolated($"layer {layer + 1} converted: logits differ by {difference:0.0E+0} at most, of up to {largest:0.0}");
         }
@@ -173,7 +174,7 @@ public static class AdaptCommand
         return shares;
     }
 
-    private static IReadOnlyList<LayerReport> Gates(LlamaDecoder model)
+    private static IReadOnlyList<LayerReport> Gates(Decoder model)
     {
         using var stream = new SegmentStreamer(model);
         return stream.Report();

@@ -40,7 +40,7 @@ public sealed record AdaptReport
     {
         var table = new Table().Border(TableBorder.Rounded).Title("Gates: beta before, after, moved; the memory's share after");
         table.AddColumn("layer");
-        for (var head = 0; head < Settings.Model.Heads; head++)
+        for (var head = 0; head < PlainDecoder.Config.Heads; head++)
         {
             table.AddColumn(new TableColumn($"head {head + 1}").RightAligned());
         }
@@ -80,7 +80,7 @@ public sealed record AdaptReport
     {
         Title = "The memory's share of each head",
         Subtitle = "sigmoid(beta) after the conversion and after the continuation",
-        Columns = [.. Enumerable.Range(1, (int)Settings.Model.Heads).Select(head => $"head {head}")],
+        Columns = [.. Enumerable.Range(1, (int)PlainDecoder.Config.Heads).Select(head => $"head {head}")],
         Rows = [.. Before.SelectMany((_, layer) => new[] { $"layer {layer + 1}, converted", $"layer {layer + 1}, continued" })],
         Value = (row, column) => (row % 2 == 0 ? Before : After)[row / 2].MemoryShares[column],
         Format = "0.00",
@@ -91,7 +91,7 @@ public sealed record AdaptReport
     {
         var count = SegmentsOf(After[0].Layer).Count;
         var shown = Enumerable.Range(0, int.MaxValue).Select(power => (1 << power) - 1).TakeWhile(segment => segment < count).ToArray();
-        var heads = (int)Settings.Model.KeyValueHeads;
+        var heads = (int)PlainDecoder.Config.KeyValueHeads;
         return new HeatMap
         {
             Title = "Retrieval error of a segment's own keys",

@@ -24,12 +24,10 @@ public sealed record AdaptSettings
     /// <summary>Tokens in a training step.</summary>
     public int BatchTokens { get; init; } = 4096;
 
-    public LlamaOptions Model { get; init; } = new();
-
     /// <summary>
     /// beta of each head after the conversion. The heads of the first layer start nearly closed, and half of those of the last layer open. If all
     /// start at 0, the first layer passes a blurred past to the second before the second has learnt to tell it from the present.
     /// </summary>
-    public float[] InitialGates(int layer) =>
-        [.. Enumerable.Range(0, (int)Model.Heads).Select(head => layer < Model.Layers - 1 ? -4f : head % 2 == 0 ? -2f : 2f)];
+    public double[] InitialGates(int layer) =>
+        [.. Enumerable.Range(0, (int)PlainDecoder.Config.Heads).Select(head => layer < PlainDecoder.Config.Layers - 1 ? -4.0 : head % 2 == 0 ? -2 : 2)];
 }

@@ -1,4 +1,5 @@
 using InfiniAttention;
+using LongContext.Models;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -22,7 +23,7 @@ public sealed class AdaptTrainer(AdaptSettings settings)
     private readonly RecallTask task = new(settings.Seed);
     private readonly Random random = new(settings.Seed);
 
-    public void TrainPlain(LlamaDecoder model, Action<AdaptStep> stepDone, CancellationToken cancellation)
+    public void TrainPlain(Decoder model, Action<AdaptStep> stepDone, CancellationToken cancellation)
     {
         using var optimizer = optim.AdamW(model.parameters(), PlainRate, beta2: 0.98, weight_decay: WeightDecay);
         for (var step = 0; step < settings.PlainSteps && !cancellation.IsCancellationRequested; step++)
@@ -33,7 +34,7 @@ public sealed class AdaptTrainer(AdaptSettings settings)
     }
 
     /// <summary>The gates have their own learning rate and no weight decay.</summary>
-    public void Continue(LlamaDecoder model, Action<AdaptStep> stepDone, CancellationToken cancellation)
+    public void Continue(Decoder model, Action<AdaptStep> stepDone, CancellationToken cancellation)
     {
         using var optimizer = optim.AdamW(
         [
@@ -67,7 +68,7 @@ public sealed class AdaptTrainer(AdaptSettings settings)
     }
 
     private static AdaptStep Step(
-        LlamaDecoder model, AdamW optimizer, RecallBatch batch, int step, int steps, Func<Tensor, Tensor, Tensor> forward)
+        Decoder model, AdamW optimizer, RecallBatch batch, int step, int steps, Func<Tensor, Tensor, Tensor> forward)
     {
         using var scope = NewDisposeScope();
         var (rows, length) = (batch.Rows, batch.Length);

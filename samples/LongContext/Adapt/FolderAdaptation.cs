@@ -117,7 +117,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
     }
 
     /// <summary>The perplexities; null if interrupted.</summary>
-    private static double[]? Measure(PositionPerplexity perplexity, PretrainedDecoder model, CancellationToken cancellation)
+    private static double[]? Measure(PositionPerplexity perplexity, Decoder model, CancellationToken cancellation)
     {
         try
         {
@@ -130,11 +130,11 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
     }
 
     /// <summary>The perplexities of the same weights with their gates closed to the memory.</summary>
-    private static double[]? MeasureClosed(PositionPerplexity perplexity, PretrainedDecoder model, CancellationToken cancellation)
+    private static double[]? MeasureClosed(PositionPerplexity perplexity, Decoder model, CancellationToken cancellation)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        Tensor[] gates = [.. model.Body.Layers.Select(layer => layer.Attention.Gate)], kept = [.. gates.Select(gate => gate.clone())];
+        Tensor[] gates = [.. model.Body.Layers.Select(layer => layer.Infini.Gate)], kept = [.. gates.Select(gate => gate.clone())];
         Array.ForEach(gates, gate => gate.fill_(Closed));
         try
         {
@@ -150,7 +150,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
     }
 
     /// <summary>The model before the conversion, in whose view is the whole sequence; null if it was not made for so many tokens.</summary>
-    private PretrainedDecoder? Plain(long length)
+    private Decoder? Plain(long length)
     {
         if (settings.IsNew)
         {
@@ -192,7 +192,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
     private static long Parameters(IEnumerable<Parameter> parameters) => parameters.Sum(parameter => parameter.numel());
 
     /// <summary>Shows, layer by layer, that a segment's outputs are those of the plain model.</summary>
-    private static void Compare(PretrainedDecoder plain, PretrainedDecoder converted, long[] segment)
+    private static void Compare(Decoder plain, Decoder converted, long[] segment)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
@@ -206,7 +206,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
     }
 
     /// <summary>Trains from the last checkpoint on; whether it came to the end.</summary>
-    private bool Train(PretrainedDecoder model, List<Tensor> texts, long length, CancellationToken cancellation) => AnsiConsole.Progress()
+    private bool Train(Decoder model, List<Tensor> texts, long length, CancellationToken cancellation) => AnsiConsole.Progress()
         .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
         .Start(display =>
         {

@@ -30,7 +30,7 @@ public sealed class FolderTraining : IDisposable
     private const double GateRate = 1e-2, WeightDecay = 0.01, LargestGradient = 1;
     private const int WarmUp = 10;
 
-    private readonly PretrainedDecoder model;
+    private readonly Decoder model;
     private readonly Tensor[] texts; // (tokens) each
     private readonly FolderTrainingSettings settings;
     private readonly Schedule schedule;
@@ -43,7 +43,7 @@ public sealed class FolderTraining : IDisposable
     /// <param name="model">The model.</param>
     /// <param name="texts">Tokens of any integer type, on the CPU; they stay the caller's.</param>
     /// <param name="settings">How it is continued.</param>
-    public FolderTraining(PretrainedDecoder model, IEnumerable<Tensor> texts, FolderTrainingSettings settings)
+    public FolderTraining(Decoder model, IEnumerable<Tensor> texts, FolderTrainingSettings settings)
     {
         this.model = model;
         this.texts = [.. texts.Where(text => text.size(0) > settings.Length)];

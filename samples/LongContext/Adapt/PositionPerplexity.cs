@@ -18,7 +18,7 @@ public sealed class PositionPerplexity(IReadOnlyList<long[]> sequences, int bins
 
     /// <summary>The perplexity of each part.</summary>
     /// <exception cref="OperationCanceledException">The measurement was cancelled.</exception>
-    public double[] Measure(PretrainedDecoder model, CancellationToken cancellation)
+    public double[] Measure(Decoder model, CancellationToken cancellation)
     {
         using var mode = no_grad();
         var length = sequences[0].Length - 1;

@@ -1,4 +1,5 @@
 using InfiniAttention;
+using LongContext.Models;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -13,7 +14,7 @@ public sealed class RecallEvaluator(AdaptSettings settings)
     private const int Seed = 1_000_003;
 
     /// <summary>The accuracy with the plain model's attention to all earlier tokens.</summary>
-    public double Plain(LlamaDecoder model, int length)
+    public double Plain(Decoder model, int length)
     {
         using var scope = NewDisposeScope();
         using var _ = no_grad();
@@ -22,7 +23,7 @@ public sealed class RecallEvaluator(AdaptSettings settings)
     }
 
     /// <summary>The accuracy when read as a stream, which <paramref name="look"/> gets at its end. Null if it was cancelled between two windows.</summary>
-    public double? Streamed(LlamaDecoder model, int length, CancellationToken cancellation, Action<SegmentStreamer>? begin = null, Action<SegmentStreamer>? look = null)
+    public double? Streamed(Decoder model, int length, CancellationToken cancellation, Action<SegmentStreamer>? begin = null, Action<SegmentStreamer>? look = null)
     {
         using var scope = NewDisposeScope();
         using var _ = no_grad();
@@ -47,7 +48,7 @@ public sealed class RecallEvaluator(AdaptSettings settings)
     }
 
     /// <summary>Largest difference of two models' logits on inputs of one window, and the largest logit.</summary>
-    public (double Difference, double Largest) Compare(LlamaDecoder model, LlamaDecoder other)
+    public (double Difference, double Largest) Compare(Decoder model, Decoder other)
     {
         using var scope = NewDisposeScope();
         using var _ = no_grad();

@@ -69,7 +69,7 @@ public sealed record ComparedSystem(string Name, string Title, Func<DecoderOptio
     /// <summary>The system's place in tables: that of <see cref="All"/>, longer sequences later.</summary>
     public static (int, int) Place(ComparedSystem system) => (All.Select(entry => entry.Name).ToList().IndexOf(system.Name.Split('@')[0]), system.SequenceTokens ?? 0);
 
-    public Decoder Create(DecoderOptions options) => new(options, layer => Attention(options, layer), MemoryTokens);
+    public ContextDecoder Create(DecoderOptions options) => new(options, layer => Attention(options, layer), MemoryTokens);
 
     private static ComparedSystem Infini(string name, string title, Func<InfiniAttentionOptions, InfiniAttentionOptions> change) =>
         new(name, title, (options, _) => new InfiniContext(options, change)) { IsInfini = true };

@@ -91,7 +91,7 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
         }
     }
 
-    private Training Trainer(Decoder model, Corpus corpus, Experiment experiment, ComparedSystem system, ISequenceGroup? group) => (Before, system.SequenceTokens) switch
+    private Training Trainer(ContextDecoder model, Corpus corpus, Experiment experiment, ComparedSystem system, ISequenceGroup? group) => (Before, system.SequenceTokens) switch
     {
         (null, _) => SystemTraining.OfBase(model, corpus, experiment, Seed),
         (_, { } length) => new SequenceTraining(model, corpus, experiment, Seed, length, group),

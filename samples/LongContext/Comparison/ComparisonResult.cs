@@ -30,7 +30,7 @@ public sealed record ComparisonResult
     private static string PathOf(string folder, string system, int seed) => Path.Combine(folder, $"{system}-{seed}.json");
 
     /// <summary>Evaluates a model that was trained. Its gates are closed afterwards.</summary>
-    public static ComparisonResult Of(ComparisonJob job, Decoder model, Experiment experiment, Corpus corpus, double seconds)
+    public static ComparisonResult Of(ComparisonJob job, ContextDecoder model, Experiment experiment, Corpus corpus, double seconds)
     {
         var documents = new DocumentBatch(corpus.HeldOut());
         return new()
@@ -68,5 +68,5 @@ public sealed record ComparisonResult
         }
     }
 
-    private static double? WithoutMemory(Decoder model, DocumentBatch documents) => model.CloseGates() ? Scores.Of(model, documents).Nats : null;
+    private static double? WithoutMemory(ContextDecoder model, DocumentBatch documents) => model.CloseGates() ? Scores.Of(model, documents).Nats : null;
 }

@@ -1,3 +1,4 @@
+using LongContext.LanguageModel;
 using static TorchSharp.torch;
 
 namespace LongContext.Comparison;
@@ -27,7 +28,7 @@ public sealed class DocumentBatch(IReadOnlyList<Document> documents)
     /// <summary>(B, length, 3): each token and the two before it, -1 where there is none.</summary>
     public Tensor Inputs(int start, int length)
     {
-        const int Width = 1 + LanguageModel.Decoder.Before;
+        const int Width = 1 + NeighbourEmbedding.Before;
         var numbers = new long[Rows * length * Width];
         for (var (row, at) = (0, 0); row < Rows; row++)
         {

@@ -46,7 +46,7 @@ public sealed record Scores(double Nats, IReadOnlyList<LossBin> ByPosition, IRea
     }
 
     /// <summary>Reads the documents as one batch.</summary>
-    public static Scores Of(Decoder model, DocumentBatch documents)
+    public static Scores Of(ContextDecoder model, DocumentBatch documents)
     {
         using var noGrad = no_grad();
         model.Forget();
@@ -82,7 +82,7 @@ public sealed record Scores(double Nats, IReadOnlyList<LossBin> ByPosition, IRea
     }
 
     /// <summary>The mean loss of a model that forgets everything before each segment.</summary>
-    public static double ClearedEachSegment(Decoder model, DocumentBatch documents)
+    public static double ClearedEachSegment(ContextDecoder model, DocumentBatch documents)
     {
         using var noGrad = no_grad();
         var (n, sum, count) = ((int)model.Options.SegmentLength, 0.0, 0L);

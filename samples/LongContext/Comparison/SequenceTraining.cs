@@ -28,7 +28,7 @@ public sealed class SequenceTraining : Training
     /// <param name="seed">The seed of the documents.</param>
     /// <param name="length">Tokens of a sequence.</param>
     /// <param name="group">Processes that share each sequence; null for this one alone.</param>
-    public SequenceTraining(Decoder model, Corpus corpus, Experiment experiment, int seed, int length, ISequenceGroup? group = null)
+    public SequenceTraining(ContextDecoder model, Corpus corpus, Experiment experiment, int seed, int length, ISequenceGroup? group = null)
         : base(model, new((int)(experiment.Tokens / StepTokens), experiment.Rate / 2, IsCooledDown: true, WarmUp))
     {
         (this.corpus, this.seed, this.length, this.group) = (corpus, seed, length, group);
@@ -79,9 +79,9 @@ public sealed class SequenceTraining : Training
     /// <summary>A sequence's first tokens have no tokens before them.</summary>
     private static void ForgetTokensBefore(Tensor sequences)
     {
-        for (var place = 0; place < Decoder.Before; place++)
+        for (var place = 0; place < NeighbourEmbedding.Before; place++)
         {
-            sequences.narrow(1, place, 1).narrow(2, place + 1, Decoder.Before - place).fill_(-1);
+            sequences.narrow(1, place, 1).narrow(2, place + 1, NeighbourEmbedding.Before - place).fill_(-1);
         }
     }
 }

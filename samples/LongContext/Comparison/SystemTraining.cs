@@ -12,20 +12,20 @@ public sealed class SystemTraining : Training
     private readonly int seed, rows, stepTokens, stepsOfDocument;
     private DocumentBatch documents = new([]);
 
-    private SystemTraining(Decoder model, Corpus corpus, int seed, Schedule schedule, int rows, int stepTokens, int stepsOfDocument) : base(model, schedule)
+    private SystemTraining(ContextDecoder model, Corpus corpus, int seed, Schedule schedule, int rows, int stepTokens, int stepsOfDocument) : base(model, schedule)
     {
         (this.corpus, this.seed, this.rows, this.stepTokens, this.stepsOfDocument) = (corpus, seed, rows, stepTokens, stepsOfDocument);
     }
 
     /// <summary>The training of the base: single segments, on which all systems are the same function.</summary>
-    public static SystemTraining OfBase(Decoder model, Corpus corpus, Experiment experiment, int seed)
+    public static SystemTraining OfBase(ContextDecoder model, Corpus corpus, Experiment experiment, int seed)
     {
         var (length, rows) = ((int)model.Options.SegmentLength, Math.Max(1, experiment.StepTokens / (int)model.Options.SegmentLength));
         return new(model, corpus, seed, new((int)(experiment.BaseTokens / (rows * length)), BaseRate, IsCooledDown: false), rows, length, 1);
     }
 
     /// <summary>The training of a system that starts from the base, or from another system's weights, which are continued at half the rate.</summary>
-    public static SystemTraining OfSystem(Decoder model, Corpus corpus, Experiment experiment, int seed, bool isLater)
+    public static SystemTraining OfSystem(ContextDecoder model, Corpus corpus, Experiment experiment, int seed, bool isLater)
     {
         var steps = (int)((isLater ? experiment.Tokens / 3 : experiment.Tokens) / (experiment.Rows * experiment.StepTokens));
         Schedule schedule = new(steps, isLater ? experiment.Rate / 2 : experiment.Rate, IsCooledDown: true);

@@ -16,7 +16,7 @@ public readonly record struct Schedule(int Steps, double Rate, bool IsCooledDown
     public double Of(int step) => (IsCooledDown ? Math.Clamp((Steps - step) / (CoolDown * Steps), Least, 1) : 1) * Math.Min(1, (step + 1.0) / WarmUp);
 }
 
-/// <summary>A training of a <see cref="Decoder"/> with AdamW; what a step reads is up to the derived class.</summary>
+/// <summary>A training of a <see cref="ContextDecoder"/> with AdamW; what a step reads is up to the derived class.</summary>
 public abstract class Training : IDisposable
 {
     private const double GateRate = 1e-2, LargestGradient = 1;
@@ -24,7 +24,7 @@ public abstract class Training : IDisposable
     private readonly Schedule schedule;
     private readonly AdamW optimizer;
 
-    protected Training(Decoder model, Schedule schedule)
+    protected Training(ContextDecoder model, Schedule schedule)
     {
         (Model, this.schedule) = (model, schedule);
         var parameters = model.named_parameters().ToLookup(entry => entry.name.EndsWith("gate", StringComparison.Ordinal), entry => entry.parameter);
@@ -39,7 +39,7 @@ public abstract class Training : IDisposable
 
     public OptimizerHelper Optimizer => optimizer;
 
-    protected Decoder Model { get; }
+    protected ContextDecoder Model { get; }
 
     /// <summary>Trains to the end, or until cancelled.</summary>
     /// <param name="first">The first step, at which documents begin.</param>

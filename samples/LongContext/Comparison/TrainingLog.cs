@@ -14,7 +14,7 @@ public sealed class TrainingLog(string folder)
     /// <summary>A running mean over some thirty steps, for display; NaN is no number yet.</summary>
     public static double Smooth(double mean, double next) => double.IsNaN(mean) ? next : double.IsNaN(next) ? mean : mean + (0.03 * (next - mean));
 
-    public void Add(TrainingStep step, Decoder model)
+    public void Add(TrainingStep step, ContextDecoder model)
     {
         if (step.Step % Every != 0)
         {

@@ -1,3 +1,4 @@
+using LongContext.Models;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -57,7 +58,7 @@ public abstract class ProjectedAttention : ContextAttention
     protected long PieceLength { get; }
 
     /// <summary>Call it after RegisterComponents.</summary>
-    protected void InitializeProjections() => InitialProjections.Draw(Options.Layers, named_parameters());
+    protected void InitializeProjections() => InitialWeights.Draw(Options.Layers, named_parameters());
 
     public override Tensor forward(Tensor x)
     {

@@ -1,4 +1,5 @@
 using InfiniAttention;
+using LongContext.Models;
 using static TorchSharp.torch;
 
 namespace LongContext.LanguageModel;
@@ -23,7 +24,7 @@ public sealed class InfiniContext : ContextAttention
         };
         layer = new InfiniAttentionModule(change?.Invoke(paper) ?? paper);
         RegisterComponents();
-        InitialProjections.Draw(options.Layers, layer.named_parameters());
+        InitialWeights.Draw(options.Layers, layer.named_parameters());
     }
 
     public override Tensor Gate => layer.Gate;

@@ -18,7 +18,7 @@ internal sealed class ConvertedFolder : FamilyWeights
 
     private readonly bool hasMemory;
 
-    private ConvertedFolder(PretrainedDecoder decoder, bool hasMemory)
+    private ConvertedFolder(Decoder decoder, bool hasMemory)
         : base(decoder) => this.hasMemory = hasMemory;
 
     /// <summary>How the attention of a folder was converted; null if it was not.</summary>
@@ -40,7 +40,7 @@ internal sealed class ConvertedFolder : FamilyWeights
     /// <param name="options">How its attention was converted; null for a plain model.</param>
     /// <param name="source">The folder that it came from.</param>
     /// <param name="target">The folder to write.</param>
-    public static void Save(PretrainedDecoder model, ConversionOptions? options, string source, string target)
+    public static void Save(Decoder model, ConversionOptions? options, string source, string target)
     {
         Directory.CreateDirectory(target);
         if (Path.GetFullPath(source) != Path.GetFullPath(target))
@@ -98,7 +98,7 @@ internal sealed class ConvertedFolder : FamilyWeights
 
     private Dictionary<string, Tensor> Block(InfiniAttentionModule attention, string prefix)
     {
-        var layout = Decoder.Config.IsGpt2 ? AttentionLayout.Gpt2 : Decoder.Config.Family == "phi3" ? AttentionLayout.Phi3 : AttentionLayout.HuggingFaceLlama;
+        var layout = Decoder.Config.Family == "gpt2" ? AttentionLayout.Gpt2 : Decoder.Config.Family == "phi3" ? AttentionLayout.Phi3 : AttentionLayout.HuggingFaceLlama;
         return AttentionWeights.Save(attention, layout, prefix, Decoder.Config.Rotary is null ? null : RotaryPairing.Halves);
     }
 

@@ -20,8 +20,11 @@ public sealed record DecoderConfig
     public required double NormEpsilon { get; init; }
     public Activation Activation { get; init; } = Activation.Silu;
 
-    /// <summary>Whether norms subtract the mean and have a bias, and the MLP has no gate: GPT-2.</summary>
-    public bool IsGpt2 { get; init; }
+    /// <summary>Whether the MLP has a gate, as in SwiGLU.</summary>
+    public bool IsMlpGated { get; init; } = true;
+
+    /// <summary>Whether norms subtract the mean and have a bias.</summary>
+    public bool IsLayerNorm { get; init; }
 
     /// <summary>Rotary positions; null if positions are learned.</summary>
     public RotaryOptions? Rotary { get; init; }
@@ -41,6 +44,31 @@ public sealed record DecoderConfig
 
     /// <summary>Tokens that end a text.</summary>
     public IReadOnlyList<long> EndTokens { get; init; } = [];
+
+    /// <summary>The small models that the program trains from nothing: RMS norms, rotary positions, an MLP of twice the width without a gate.</summary>
+    /// <param name="vocabulary">How many tokens there are.</param>
+    /// <param name="width">D</param>
+    /// <param name="layers">How many layers.</param>
+    /// <param name="heads">H</param>
+    /// <param name="headWidth">K</param>
+    /// <param name="segment">N</param>
+    public static DecoderConfig Small(long vocabulary, long width, int layers, long heads, long headWidth, long segment) => new()
+    {
+        Family = "this program's",
+        Vocabulary = vocabulary,
+        Width = width,
+        Layers = layers,
+        Heads = heads,
+        KeyValueHeads = heads,
+        HeadWidth = headWidth,
+        MlpWidth = 2 * width,
+        Length = segment,
+        NormEpsilon = 1e-6,
+        Activation = Activation.Gelu,
+        IsMlpGated = false,
+        MlpBias = true,
+        Rotary = new(),
+    };
 
     /// <summary>The options of each layer's attention.</summary>
     /// <exception cref="InputException">A segment is longer than what the model's tokens can see.</exception>

@@ -9,18 +9,21 @@ namespace LongContext.Models;
 public sealed class DecoderLayer : nn.Module<Tensor, Tensor>
 {
     private readonly DecoderNorm input_layernorm, post_attention_layernorm;
+    private nn.Module<Tensor, Tensor> self_attn;
     private readonly DecoderMlp mlp;
-    private InfiniAttentionModule self_attn;
 
-    public DecoderLayer(DecoderConfig config, InfiniAttentionOptions attention, ScalarType type, Device? device) : base(nameof(DecoderLayer))
+    public DecoderLayer(DecoderConfig config, nn.Module<Tensor, Tensor> attention, ScalarType type, Device? device) : base(nameof(DecoderLayer))
     {
         (input_layernorm, post_attention_layernorm) = (new(config, type, device), new(config, type, device));
-        self_attn = new(attention, device, type);
+        self_attn = attention;
         mlp = new(config, type, device);
         RegisterComponents();
     }
 
-    public InfiniAttentionModule Attention => self_attn;
+    public nn.Module<Tensor, Tensor> Attention => self_attn;
+
+    /// <summary>The attention of a model that has Infini-attention.</summary>
+    public InfiniAttentionModule Infini => (InfiniAttentionModule)self_attn;
 
     public DecoderNorm AttentionNorm => input_layernorm;
 
@@ -31,11 +34,21 @@ public sealed class DecoderLayer : nn.Module<Tensor, Tensor>
     /// <summary>Whether an entry of the attention's <c>state_dict</c> is of the memory: the checkpoints that people have do not have it.</summary>
     public static bool IsOfMemory(string name) => name == "gate" || name.StartsWith("memory_", StringComparison.Ordinal);
 
+    /// <summary>Gives the layer another attention and disposes of the one that it had.</summary>
+    public void Replace(nn.Module<Tensor, Tensor> attention)
+    {
+        register_module(nameof(self_attn), null!); // TorchSharp's way to take a module out
+        self_attn.Dispose();
+        self_attn = attention;
+        register_module(nameof(self_attn), attention);
+        attention.train(training);
+    }
+
     /// <summary>Freezes all but what is of the memory, and gives each projection of the attention an adapter.</summary>
     public void AddAdapters(LoraSettings settings)
     {
         var before = self_attn.state_dict();
-        var adapted = new InfiniAttentionModule(self_attn.Options, Adapted("q_proj"), Adapted("k_proj"), Adapted("v_proj"), Adapted("o_proj"), before["gate"].device, before["gate"].dtype);
+        var adapted = new InfiniAttentionModule(Infini.Options, Adapted("q_proj"), Adapted("k_proj"), Adapted("v_proj"), Adapted("o_proj"), before["gate"].device, before["gate"].dtype);
         using (no_grad())
         {
             foreach (var (name, tensor) in adapted.state_dict().Where(entry => before.ContainsKey(entry.Key)))
@@ -44,11 +57,7 @@ public sealed class DecoderLayer : nn.Module<Tensor, Tensor>
             }
         }
 
-        register_module(nameof(self_attn), null!); // TorchSharp's way to take a module out
-        self_attn.Dispose();
-        self_attn = adapted;
-        register_module(nameof(self_attn), adapted);
-        adapted.train(training);
+        Replace(adapted);
         foreach (var parameter in parameters())
         {
             parameter.requires_grad_(false);
@@ -82,7 +91,7 @@ public sealed class DecoderMlp : nn.Module<Tensor, Tensor>
     public DecoderMlp(DecoderConfig config, ScalarType type, Device? device) : base(nameof(DecoderMlp))
     {
         activation = config.Activation;
-        gate_proj = config.IsGpt2 ? null : nn.Linear(config.Width, config.MlpWidth, config.MlpBias, device, type);
+        gate_proj = config.IsMlpGated ? nn.Linear(config.Width, config.MlpWidth, config.MlpBias, device, type) : null;
         up_proj = nn.Linear(config.Width, config.MlpWidth, config.MlpBias, device, type);
         down_proj = nn.Linear(config.MlpWidth, config.Width, config.MlpBias, device, type);
         RegisterComponents();
@@ -109,7 +118,7 @@ public sealed class DecoderMlp : nn.Module<Tensor, Tensor>
     };
 }
 
-/// <summary>w x / rms(x), or GPT-2's w (x - mean) / deviation + b; computed in float32 for half types.</summary>
+/// <summary>w x / rms(x), or LayerNorm, w (x - mean) / deviation + b; computed in float32 for half types.</summary>
 public sealed class DecoderNorm : nn.Module<Tensor, Tensor>
 {
     private static readonly Scalar MinusOne = -1;
@@ -121,7 +130,7 @@ public sealed class DecoderNorm : nn.Module<Tensor, Tensor>
     public DecoderNorm(DecoderConfig config, ScalarType type, Device? device) : base(nameof(DecoderNorm))
     {
         weight = new Parameter(ones([config.Width], type, device));
-        bias = config.IsGpt2 ? new Parameter(zeros([config.Width], type, device)) : null;
+        bias = config.IsLayerNorm ? new Parameter(zeros([config.Width], type, device)) : null;
         epsilon = config.NormEpsilon;
         RegisterComponents();
     }

@@ -5,15 +5,15 @@ using static TorchSharp.torch;
 namespace LongContext.Models;
 
 /// <summary>Visits every weight of a decoder under the name that its family gives it.</summary>
-internal abstract class FamilyWeights(PretrainedDecoder decoder)
+internal abstract class FamilyWeights(Decoder decoder)
 {
-    protected PretrainedDecoder Decoder { get; } = decoder;
+    protected Decoder Decoder { get; } = decoder;
 
     /// <summary>Visits all weights.</summary>
     /// <param name="root">What stands before the names of GPT-2.</param>
     protected void Visit(string root)
     {
-        if (Decoder.Config.IsGpt2)
+        if (Decoder.Config.Family == "gpt2")
         {
             VisitGpt2(root);
         }
@@ -38,12 +38,12 @@ internal abstract class FamilyWeights(PretrainedDecoder decoder)
 
     private void VisitLlama()
     {
-        Weight("model.embed_tokens.weight", Decoder.Body.Embedding);
+        Weight("model.embed_tokens.weight", Decoder.Body.Embedding.Weight);
         for (var i = 0; i < Decoder.Config.Layers; i++)
         {
             var (layer, prefix) = (Decoder.Body.Layers[i], $"model.layers.{i}");
             Norm($"{prefix}.input_layernorm", layer.AttentionNorm);
-            Attention($"{prefix}.self_attn", layer.Attention);
+            Attention($"{prefix}.self_attn", layer.Infini);
             Norm($"{prefix}.post_attention_layernorm", layer.MlpNorm);
             if (Decoder.Config.Family == "phi3")
             {
@@ -63,13 +63,13 @@ internal abstract class FamilyWeights(PretrainedDecoder decoder)
 
     private void VisitGpt2(string root)
     {
-        Weight($"{root}wte.weight", Decoder.Body.Embedding);
-        Weight($"{root}wpe.weight", Decoder.Body.Positions!);
+        Weight($"{root}wte.weight", Decoder.Body.Embedding.Weight);
+        Weight($"{root}wpe.weight", ((TokenEmbedding)Decoder.Body.Embedding).Positions!);
         for (var i = 0; i < Decoder.Config.Layers; i++)
         {
             var (layer, prefix) = (Decoder.Body.Layers[i], $"{root}h.{i}");
             Norm($"{prefix}.ln_1", layer.AttentionNorm);
-            Attention($"{prefix}.attn", layer.Attention);
+            Attention($"{prefix}.attn", layer.Infini);
             Norm($"{prefix}.ln_2", layer.MlpNorm);
             Linear($"{prefix}.mlp.c_fc", layer.Mlp.Up, isTransposed: true);
             Linear($"{prefix}.mlp.c_proj", layer.Mlp.Down, isTransposed: true);

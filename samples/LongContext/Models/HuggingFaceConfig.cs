@@ -91,7 +91,8 @@ internal static class HuggingFaceConfig
         return new()
         {
             Family = family,
-            IsGpt2 = true,
+            IsMlpGated = false,
+            IsLayerNorm = true,
             Vocabulary = entries.Integer("vocab_size"),
             Width = width,
             Layers = (int)entries.Integer("n_layer"),

@@ -9,12 +9,12 @@ internal sealed class HuggingFaceFolder : FamilyWeights
     private readonly SafetensorsFolder weights;
     private readonly HashSet<string> read = [];
 
-    private HuggingFaceFolder(string folder, PretrainedDecoder decoder)
+    private HuggingFaceFolder(string folder, Decoder decoder)
         : base(decoder) => weights = new(folder);
 
-    public static PretrainedDecoder Load(string folder, ConversionOptions options, ScalarType type, Device? device)
+    public static Decoder Load(string folder, ConversionOptions options, ScalarType type, Device? device)
     {
-        var decoder = PretrainedDecoder.Create(HuggingFaceConfig.Read(folder), options, type, device);
+        var decoder = Decoder.Create(HuggingFaceConfig.Read(folder), options, type, device);
         try
         {
             using var noGrad = no_grad();

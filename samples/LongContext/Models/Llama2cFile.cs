@@ -11,11 +11,11 @@ internal static class Llama2cFile
 
     private const int HeaderBytes = 7 * sizeof(int);
 
-    public static PretrainedDecoder Load(string path, ConversionOptions options, ScalarType type, Device? device)
+    public static Decoder Load(string path, ConversionOptions options, ScalarType type, Device? device)
     {
         using var file = File.OpenRead(path);
         var config = ReadConfig(file, path);
-        var decoder = PretrainedDecoder.Create(config, options, type, device);
+        var decoder = Decoder.Create(config, options, type, device);
         try
         {
             using var noGrad = no_grad();
@@ -67,14 +67,14 @@ internal static class Llama2cFile
             : throw new InputException($"'{path}' has {file.Length} bytes; a llama2.c checkpoint with its header has {HeaderBytes + (floats * sizeof(float))}.");
     }
 
-    private static void Fill(PretrainedDecoder decoder, FileStream file)
+    private static void Fill(Decoder decoder, FileStream file)
     {
         var body = decoder.Body;
-        Read(body.Embedding);
+        Read(body.Embedding.Weight);
         Each(layer => layer.AttentionNorm.Weight);
         foreach (var projection in new[] { "q_proj", "k_proj", "v_proj", "o_proj" })
         {
-            Each(layer => layer.Attention.get_parameter($"{projection}.weight")!);
+            Each(layer => layer.Infini.get_parameter($"{projection}.weight")!);
         }
 
         Each(layer => layer.MlpNorm.Weight);

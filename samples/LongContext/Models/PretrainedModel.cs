@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 namespace LongContext.Models;
 
 /// <summary>A decoder and its tokenizer, from a folder that people have.</summary>
-public sealed record PretrainedModel(PretrainedDecoder Decoder, ITextTokenizer Tokenizer) : IDisposable
+public sealed record PretrainedModel(Decoder Decoder, ITextTokenizer Tokenizer) : IDisposable
 {
     /// <summary>Reads a Hugging Face folder, or a folder with <c>model.bin</c> and <c>tokenizer.bin</c> of llama2.c.</summary>
     /// <param name="folder">The folder.</param>
@@ -23,14 +23,14 @@ public sealed record PretrainedModel(PretrainedDecoder Decoder, ITextTokenizer T
             throw new InputException($"'{folder}' has no {HuggingFaceConfig.FileName}, which says how large a new model is.");
         }
 
-        var decoder = PretrainedDecoder.Create(HuggingFaceConfig.Read(folder), options, type, device);
+        var decoder = Decoder.Create(HuggingFaceConfig.Read(folder), options, type, device);
         decoder.Draw();
         return WithTokenizer(decoder, folder);
     }
 
     /// <summary>What <see cref="Load"/> reads, without the tokenizer.</summary>
     /// <inheritdoc cref="Load"/>
-    public static PretrainedDecoder LoadDecoder(string folder, ConversionOptions options, ScalarType type = ScalarType.Float32, Device? device = null)
+    public static Decoder LoadDecoder(string folder, ConversionOptions options, ScalarType type = ScalarType.Float32, Device? device = null)
     {
         if (!Directory.Exists(folder))
         {
@@ -50,7 +50,7 @@ public sealed record PretrainedModel(PretrainedDecoder Decoder, ITextTokenizer T
     /// <param name="options">How its attention was converted; null for a plain model, without what is of the memory.</param>
     /// <param name="source">The folder that it came from, whose configuration and tokenizer are copied.</param>
     /// <param name="target">The folder to write.</param>
-    public static void Save(PretrainedDecoder decoder, ConversionOptions? options, string source, string target) => ConvertedFolder.Save(decoder, options, source, target);
+    public static void Save(Decoder decoder, ConversionOptions? options, string source, string target) => ConvertedFolder.Save(decoder, options, source, target);
 
     public void Dispose()
     {
@@ -58,7 +58,7 @@ public sealed record PretrainedModel(PretrainedDecoder Decoder, ITextTokenizer T
         Tokenizer.Dispose();
     }
 
-    private static PretrainedModel WithTokenizer(PretrainedDecoder decoder, string folder)
+    private static PretrainedModel WithTokenizer(Decoder decoder, string folder)
     {
         try
         {

@@ -1,6 +1,7 @@
 using System.IO.Compression;
 using System.Text.Json;
 using InfiniAttention;
+using LongContext.Models;
 using TorchSharp.Modules;
 
 namespace LongContext.Passkey;
@@ -12,7 +13,7 @@ public static class Checkpoint
 
     private sealed record Saved(MemoryUpdate Rule, int Seed, MemoryVariant Memory, bool WeighsFiller, IReadOnlyList<string> Books, Curriculum.Standing Standing, double Seconds);
 
-    public static void Save(string path, InfiniTransformer model, OptimizerHelper optimizer, TrainingSettings settings,
+    public static void Save(string path, Decoder model, OptimizerHelper optimizer, TrainingSettings settings,
         Curriculum.Standing standing, double seconds) => AtomicFile.Write(path, file =>
     {
         using var zip = new ZipArchive(file, ZipArchiveMode.Create, leaveOpen: true);
@@ -30,7 +31,7 @@ public static class Checkpoint
         optimizer.save_state_dict(writer);
     });
 
-    public static (Curriculum.Standing Standing, double Seconds) Load(string path, InfiniTransformer model, OptimizerHelper optimizer,
+    public static (Curriculum.Standing Standing, double Seconds) Load(string path, Decoder model, OptimizerHelper optimizer,
         TrainingSettings settings)
     {
         if (!File.Exists(path))

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using LongContext.Models;
 using Spectre.Console;
 using TorchSharp;
 
@@ -59,7 +60,7 @@ public static class EvalCommand
         return command;
     }
 
-    private static void Evaluate(List<InfiniTransformer> models, EvaluationSettings settings, FileInfo? csv, FileInfo? svg, CancellationToken cancellation)
+    private static void Evaluate(List<Decoder> models, EvaluationSettings settings, FileInfo? csv, FileInfo? svg, CancellationToken cancellation)
     {
         var longest = settings.Lengths.Max();
         if (settings.Haystack != Haystack.Periodic && settings.Haystack.Length < longest)
@@ -104,7 +105,7 @@ public static class EvalCommand
         Write(svg, report.ToSvg);
     }
 
-    private static List<InfiniTransformer> Models(FileInfo[] files, string rule)
+    private static List<Decoder> Models(FileInfo[] files, string rule)
     {
         var rules = PasskeyCommand.Rules(rule);
         if (files.Length == 0)
@@ -112,13 +113,13 @@ public static class EvalCommand
             return [.. rules.Select(rule => WeightsFile.Load(PasskeyCommand.ShippedWeights(rule)).Model)];
         }
 
-        List<InfiniTransformer> models = [.. files.Select(file => WeightsFile.Load(file.FullName).Model).Where(model => rules.Contains(model.Options.Update))];
+        List<Decoder> models = [.. files.Select(file => WeightsFile.Load(file.FullName).Model).Where(model => rules.Contains(model.Attention.Update))];
         if (models.Count == 0)
         {
             throw new InputException($"None of the given weights was trained with the update rule '{rule}'.");
         }
 
-        if (models.DistinctBy(model => model.Options.Update).Count() < models.Count)
+        if (models.DistinctBy(model => model.Attention.Update).Count() < models.Count)
         {
             throw new InputException("Two of the given weights have the same update rule: give one file per rule.");
         }

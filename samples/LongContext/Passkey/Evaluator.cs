@@ -3,6 +3,7 @@ using System.Text;
 using InfiniAttention;
 using TorchSharp;
 using static TorchSharp.torch;
+using Decoder = LongContext.Models.Decoder;
 
 namespace LongContext.Passkey;
 
@@ -43,14 +44,14 @@ public sealed record LengthCost(long Length, long Tokens, double Seconds, long P
 /// are the rows of a batch; on a CPU as many batches run side by side as there are cores, each on one core, because the
 /// kernels of a small model are too small to split across threads.
 /// </summary>
-public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, EvaluationSettings settings)
+public sealed class Evaluator(IReadOnlyList<Decoder> models, EvaluationSettings settings)
 {
     private readonly List<Trial> trials = [];
     private readonly List<LengthCost> costs = [];
 
     public EvaluationSettings Settings => settings;
 
-    public IReadOnlyList<MemoryUpdate> Rules { get; } = [.. models.Select(model => model.Options.Update)];
+    public IReadOnlyList<MemoryUpdate> Rules { get; } = [.. models.Select(model => model.Attention.Update)];
 
     /// <summary>What has been measured so far.</summary>
     public IReadOnlyList<Trial> Trials => trials;
@@ -107,7 +108,7 @@ public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, Evaluatio
     public IReadOnlyList<(KeyPosition Position, PasskeyPrompt Prompt)> Prompts(long length, int trial)
     {
         var random = new Random(HashCode(settings.Seed, length, trial));
-        var segment = models[0].Options.SegmentLength;
+        var segment = models[0].Attention.SegmentLength;
         var shortest = length - PasskeyPrompt.FillerTokens(length);
         length = Math.Max(shortest, length - PasskeyPrompt.KeyDigits - (settings.Ragged ? random.NextInt64(segment) : 0));
         var filler = PasskeyPrompt.FillerTokens(length);
@@ -127,7 +128,7 @@ public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, Evaluatio
         })];
     }
 
-    private List<Trial> Ask(InfiniTransformer model, long length, IReadOnlyList<(KeyPosition Position, PasskeyPrompt Prompt)> rows,
+    private List<Trial> Ask(Decoder model, long length, IReadOnlyList<(KeyPosition Position, PasskeyPrompt Prompt)> rows,
         Action<long> tokensRead, CancellationToken cancellation)
     {
         using var withoutGradients = no_grad();
@@ -172,13 +173,13 @@ public sealed class Evaluator(IReadOnlyList<InfiniTransformer> models, Evaluatio
             last!.Dispose();
             last = streamer.Forward(next);
         }
-        return [.. rows.Select((row, i) => new Trial(model.Options.Update, length, row.Position, row.Prompt.Key, answers[i].ToString()))];
+        return [.. rows.Select((row, i) => new Trial(model.Attention.Update, length, row.Position, row.Prompt.Key, answers[i].ToString()))];
     }
 
     /// <summary>A window whose temporaries stay in a core's cache; a GPU needs more work at a time.</summary>
-    private int WindowTokens(InfiniTransformer model, int rows)
+    private int WindowTokens(Decoder model, int rows)
     {
-        var segment = model.Options.SegmentLength;
+        var segment = model.Attention.SegmentLength;
         var tokens = settings.Device.type == DeviceType.CPU ? 3072 : 1 << 19;
         return (int)(segment * Math.Max(1, tokens / rows / segment));
     }

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using InfiniAttention;
+using LongContext.Models;
 using Spectre.Console;
 
 namespace LongContext.Passkey;
@@ -93,7 +94,7 @@ public static class TrainCommand
 
         var last = new TrainingStep(trainer.Standing, 0, 0, 0);
         AnsiConsole.WriteLine($"{settings.Rule} rule, {trainer.Model.parameters().Sum(parameter => parameter.numel()):N0} parameters, seed {settings.Seed}, "
-            + $"inputs of at most {Curriculum.LongestInput * trainer.Model.Options.SegmentLength} tokens");
+            + $"inputs of at most {Curriculum.LongestInput * trainer.Model.Attention.SegmentLength} tokens");
         AnsiConsole.Progress()
             .Columns(new TaskDescriptionColumn { Alignment = Justify.Left }, new ProgressBarColumn(), new PercentageColumn(), new ElapsedTimeColumn())
             .Start(display =>
@@ -138,7 +139,7 @@ public static class TrainCommand
     private static double Done(Curriculum.Standing standing) =>
         standing.DecayFrom is { } from ? Curriculum.Stages.Count + (standing.Step - from) / (double)Curriculum.DecaySteps : standing.Stage;
 
-    private static string Line(TrainingStep step, InfiniTransformer model)
+    private static string Line(TrainingStep step, Decoder model)
     {
         var gates = string.Join("; ", InfiniAttentionModule.GateParameters(model).Select(gate => string.Join(" ", gate.detach().cpu().data<float>().ToArray().Select(beta => $"{beta:0.0}"))));
         return $"step {step.Standing.Step,5}  stage {step.Standing.Stage + 1}  loss {step.Loss:0.000}  of the digits {step.DigitLoss:0.000}  "

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using InfiniAttention;
+using LongContext.Models;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -25,7 +26,7 @@ public sealed record TrainingSettings
 /// <summary>The results of a step.</summary>
 public sealed record TrainingStep(Curriculum.Standing Standing, double Loss, double DigitLoss, double Seconds);
 
-/// <summary>Trains an <see cref="InfiniTransformer"/> to find keys, from scratch. The same seed draws the same samples, also after a run is resumed.</summary>
+/// <summary>Trains a <see cref="PasskeyModel"/> to find keys, from scratch. The same seed draws the same samples, also after a run is resumed.</summary>
 public sealed class Trainer : IDisposable
 {
     private const double LearningRate = 5e-3, GateLearningRate = 5e-3, LargestGradient = 1;
@@ -41,9 +42,9 @@ public sealed class Trainer : IDisposable
         this.settings = settings;
         manual_seed(settings.Seed);
         set_num_threads(1); // the kernels are too small to split across threads: a second core is better used for the other rule
-        Model = new InfiniTransformer(new InfiniTransformerOptions { Update = settings.Rule, Memory = settings.Memory });
+        Model = new PasskeyModel { Update = settings.Rule, Memory = settings.Memory }.Create();
         Model.to(settings.Device);
-        samples = new TrainingSamples((int)Model.Options.SegmentLength, BatchTokens, settings.Books);
+        samples = new TrainingSamples((int)Model.Attention.SegmentLength, BatchTokens, settings.Books);
         optimizer = optim.AdamW(
         [
             new AdamW.ParamGroup(InfiniAttentionModule.OtherParameters(Model), new AdamW.Options { LearningRate = LearningRate }),
@@ -51,7 +52,7 @@ public sealed class Trainer : IDisposable
         ], beta1: 0.9, beta2: 0.98);
     }
 
-    public InfiniTransformer Model { get; }
+    public Decoder Model { get; }
 
     public Curriculum.Standing Standing { get; private set; } = new();
 
@@ -93,7 +94,7 @@ public sealed class Trainer : IDisposable
 
         using var streamer = new SegmentStreamer(Model);
         var logits = streamer.Forward(tokens.narrow(1, 0, read), new TokenInfo { WriteWeights = weights.narrow(1, 0, read) });
-        var losses = nn.functional.cross_entropy(logits.reshape(-1, Model.Options.Vocabulary), next.reshape(-1), reduction: nn.Reduction.None)
+        var losses = nn.functional.cross_entropy(logits.reshape(-1, Model.Config.Vocabulary), next.reshape(-1), reduction: nn.Reduction.None)
             .view(batch.Rows, read);
         var digits = read - PasskeyPrompt.KeyDigits;
         var digitLoss = losses.narrow(1, digits, PasskeyPrompt.KeyDigits).mean();

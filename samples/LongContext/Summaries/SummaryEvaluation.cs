@@ -1,3 +1,5 @@
+using LongContext.LanguageModel;
+
 namespace LongContext.Summaries;
 
 /// <summary>What was written after a part of a text was read.</summary>
@@ -27,7 +29,7 @@ public sealed class SummaryEvaluation(IReadOnlyList<SummaryPair> pairs, IReadOnl
     /// <param name="write">Writes the summary of a text.</param>
     /// <param name="done">Called after each.</param>
     /// <param name="cancellation">Ends the evaluation.</param>
-    public IReadOnlyList<SummaryResult> Run(LanguageModel.Decoder model, Func<string, string> write, Action done, CancellationToken cancellation)
+    public IReadOnlyList<SummaryResult> Run(ContextDecoder model, Func<string, string> write, Action done, CancellationToken cancellation)
     {
         var results = new List<SummaryResult>();
         foreach (var hasMemory in new[] { true, false })

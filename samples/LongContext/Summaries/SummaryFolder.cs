@@ -57,20 +57,20 @@ public sealed class SummaryFolder(string location)
     }
 
     /// <summary>A model with the initial weights of a training.</summary>
-    public static Decoder Create(SummarySettings settings)
+    public static ContextDecoder Create(SummarySettings settings)
     {
         torch.manual_seed(settings.Seed);
         return ComparedSystem.Named(SystemName).Create(settings.Sizes);
     }
 
-    public void Save(Decoder model) => AtomicFile.Write(Weights, file =>
+    public void Save(ContextDecoder model) => AtomicFile.Write(Weights, file =>
     {
         using var writer = new BinaryWriter(file, System.Text.Encoding.UTF8, leaveOpen: true);
         model.save(writer);
     });
 
     /// <summary>The trained model.</summary>
-    public Decoder Model(SummarySettings settings)
+    public ContextDecoder Model(SummarySettings settings)
     {
         if (!IsFinished)
         {

@@ -8,7 +8,7 @@ namespace LongContext.Summaries;
 /// Trains a decoder to write summaries: first on inputs of one segment, then on longer ones, through which gradients flow. The loss is the mean over the tokens of the answers plus the
 /// mean over all tokens.
 /// </summary>
-public sealed class SummaryTraining(Decoder model, SummaryExamples examples, SummarySettings settings)
+public sealed class SummaryTraining(ContextDecoder model, SummaryExamples examples, SummarySettings settings)
     : Training(model, new(settings.BaseSteps + settings.Steps, settings.Rate, IsCooledDown: true))
 {
     private const int StepTokens = 1024;

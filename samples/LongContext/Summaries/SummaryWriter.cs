@@ -11,7 +11,7 @@ namespace LongContext.Summaries;
 /// <param name="encoding">Its tokens.</param>
 /// <param name="most">The most tokens of a summary.</param>
 /// <param name="sampler">Draws each token.</param>
-public sealed class SummaryWriter(Decoder model, SummaryEncoding encoding, int most, Sampler sampler)
+public sealed class SummaryWriter(ContextDecoder model, SummaryEncoding encoding, int most, Sampler sampler)
 {
     public string Write(string text)
     {
@@ -20,8 +20,8 @@ public sealed class SummaryWriter(Decoder model, SummaryEncoding encoding, int m
         using var streamer = new SegmentStreamer(model);
         var prompt = encoding.Prompt(encoding.Encode(text));
         var logits = streamer.Prefill(new DocumentBatch([new(prompt)]).Inputs(0, prompt.Length));
-        var read = prompt[^Decoder.Before..].ToList();
-        while (read.Count < most + Decoder.Before)
+        var read = prompt[^NeighbourEmbedding.Before..].ToList();
+        while (read.Count < most + NeighbourEmbedding.Before)
         {
             using var step = NewDisposeScope();
             var next = (ushort)sampler.Next(logits);
@@ -31,9 +31,9 @@ public sealed class SummaryWriter(Decoder model, SummaryEncoding encoding, int m
                 break;
             }
 
-            logits = streamer.Forward(tensor(new long[] { read[^1], read[^2], read[^3] }, 1, 1, 1 + Decoder.Before)).MoveToOuterDisposeScope();
+            logits = streamer.Forward(tensor(new long[] { read[^1], read[^2], read[^3] }, 1, 1, 1 + NeighbourEmbedding.Before)).MoveToOuterDisposeScope();
         }
 
-        return encoding.Decode(read.Skip(Decoder.Before));
+        return encoding.Decode(read.Skip(NeighbourEmbedding.Before));
     }
 }

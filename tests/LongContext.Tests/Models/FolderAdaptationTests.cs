@@ -38,7 +38,7 @@ public sealed class FolderAdaptationTests : IDisposable
         var decoder = PretrainedModel.LoadDecoder(Source, options);
         foreach (var layer in decoder.Body.Layers)
         {
-            layer.Attention.Gate.copy_(randn(FamilyCase.Heads));
+            layer.Infini.Gate.copy_(randn(FamilyCase.Heads));
         }
 
         PretrainedModel.Save(decoder, options, Source, Target);
@@ -117,7 +117,7 @@ public sealed class FolderAdaptationTests : IDisposable
         Assert.Equal("", error);
         Assert.Equal(0, code);
         var row = Row(output, "0 to 7");
-        Assert.InRange(row[0], FamilyCase.Vocabulary - 3, FamilyCase.Vocabulary + 3); // before, without a plain model beside it
+        Assert.InRange(row[0], 0.8 * FamilyCase.Vocabulary, 1.25 * FamilyCase.Vocabulary); // before, without a plain model beside it
         Assert.True(row[1] < 10, string.Join(' ', row));
         Assert.Equal(row[1], row[2]); // in a single segment there is no memory
         Assert.DoesNotContain(SafetensorsNames(Path.Combine(Target, "model.safetensors")), name => name.EndsWith(".gate", StringComparison.Ordinal));

@@ -128,7 +128,7 @@ public sealed class LoraTests : IDisposable
         var other = Load("Qwen 3", float32);
         using (no_grad())
         {
-            other.Body.Embedding[0, 0].add_(1);
+            other.Body.Embedding.Weight[0, 0].add_(1);
         }
 
         other.AddAdapters(Lora);
@@ -153,7 +153,7 @@ public sealed class LoraTests : IDisposable
     }
 
     /// <summary>A decoder whose training did some of the steps.</summary>
-    private PretrainedDecoder Trained(int first, int last, string? save = null, string? load = null)
+    private Decoder Trained(int first, int last, string? save = null, string? load = null)
     {
         var decoder = Load("Qwen 3", float32);
         decoder.AddAdapters(Lora);
@@ -175,7 +175,7 @@ public sealed class LoraTests : IDisposable
         return decoder;
     }
 
-    private PretrainedDecoder Load(string name, ScalarType type)
+    private Decoder Load(string name, ScalarType type)
     {
         manual_seed(7);
         var family = FamilyCase.Of(name);
@@ -201,7 +201,7 @@ public sealed class LoraTests : IDisposable
         return tensor(Enumerable.Range(0, 4 * Length).Select(_ => random.NextInt64(FamilyCase.Vocabulary)).ToArray());
     }
 
-    private static void DrawB(PretrainedDecoder decoder)
+    private static void DrawB(Decoder decoder)
     {
         using var noGrad = no_grad();
         foreach (var (_, parameter) in decoder.named_parameters().Where(entry => entry.name.EndsWith(".lora_B")))
@@ -210,10 +210,10 @@ public sealed class LoraTests : IDisposable
         }
     }
 
-    private static TorchSharp.Modules.Parameter Parameter(PretrainedDecoder decoder, int layer, string projection, string name) =>
-        decoder.Body.Layers[layer].Attention.get_parameter($"{projection}.{name}")!;
+    private static TorchSharp.Modules.Parameter Parameter(Decoder decoder, int layer, string projection, string name) =>
+        decoder.Body.Layers[layer].Infini.get_parameter($"{projection}.{name}")!;
 
-    private static Dictionary<string, float[]> Values(PretrainedDecoder decoder) =>
+    private static Dictionary<string, float[]> Values(Decoder decoder) =>
         decoder.named_parameters().ToDictionary(entry => entry.name, entry => entry.parameter.detach().contiguous().data<float>().ToArray());
 
     private static double Difference(Tensor expected, Tensor actual) => (expected - actual).abs().max().to(float64).item<double>();

@@ -4,24 +4,25 @@ using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using InfiniAttention;
+using LongContext.Models;
 using static TorchSharp.torch;
 
-namespace LongContext;
+namespace LongContext.Passkey;
 
-/// <summary>An <see cref="InfiniTransformer"/> in a safetensors file, which describes the model it holds and how it was made.</summary>
+/// <summary>A <see cref="PasskeyModel"/> in a safetensors file, which describes the model it holds and how it was made.</summary>
 public static class WeightsFile
 {
-    private const string Format = "InfiniTransformer 1";
+    private const string Format = "LongContext passkey 1";
     private const long LargestHeader = 1 << 20;
 
     /// <summary>Writes the file; a reader sees the old one or the new one, never a part of it.</summary>
-    public static void Save(string path, InfiniTransformer model, IReadOnlyDictionary<string, string>? notes = null) =>
+    public static void Save(string path, Decoder model, IReadOnlyDictionary<string, string>? notes = null) =>
         AtomicFile.Write(path, file => Write(file, model, notes));
 
-    public static void Write(Stream file, InfiniTransformer model, IReadOnlyDictionary<string, string>? notes = null)
+    public static void Write(Stream file, Decoder model, IReadOnlyDictionary<string, string>? notes = null)
     {
         using var scope = NewDisposeScope();
-        var header = new JsonObject { ["__metadata__"] = Describe(model.Options, notes) };
+        var header = new JsonObject { ["__metadata__"] = Describe(model, notes) };
         using var data = new MemoryStream();
         foreach (var (name, weight) in model.state_dict().OrderBy(entry => entry.Key, StringComparer.Ordinal))
         {
@@ -45,7 +46,7 @@ public static class WeightsFile
     }
 
     /// <summary>The model in the file, and the notes it was saved with.</summary>
-    public static (InfiniTransformer Model, IReadOnlyDictionary<string, string> Notes) Load(string path)
+    public static (Decoder Model, IReadOnlyDictionary<string, string> Notes) Load(string path)
     {
         if (!File.Exists(path))
         {
@@ -53,7 +54,7 @@ public static class WeightsFile
         }
 
         var (header, data) = Parse(File.ReadAllBytes(path), path);
-        var model = Read(path, () => new InfiniTransformer(ReadOptions(header)));
+        var model = Read(path, () => ReadModel(header).Create());
         try
         {
             Read(path, () => Fill(model, header, data, path));
@@ -67,7 +68,7 @@ public static class WeightsFile
     }
 
     /// <summary>Loads the weights of a file into an existing model.</summary>
-    public static void LoadInto(InfiniTransformer model, byte[] file, string name)
+    public static void LoadInto(Decoder model, byte[] file, string name)
     {
         var (header, data) = Parse(file, name);
         Read(name, () => Fill(model, header, data, name));
@@ -104,7 +105,7 @@ public static class WeightsFile
         }
     }
 
-    private static bool Fill(InfiniTransformer model, JsonObject header, ReadOnlyMemory<byte> data, string path)
+    private static bool Fill(Decoder model, JsonObject header, ReadOnlyMemory<byte> data, string path)
     {
         using var scope = NewDisposeScope();
         using var _ = no_grad();
@@ -128,23 +129,23 @@ public static class WeightsFile
         return true;
     }
 
-    private static JsonObject Describe(InfiniTransformerOptions options, IReadOnlyDictionary<string, string>? notes)
+    private static JsonObject Describe(Decoder model, IReadOnlyDictionary<string, string>? notes)
     {
         var metadata = new JsonObject
         {
             ["format"] = Format,
-            ["vocabulary"] = Text(options.Vocabulary),
-            ["width"] = Text(options.Width),
-            ["heads"] = Text(options.Heads),
-            ["layers"] = Text(options.Layers),
-            ["segment_length"] = Text(options.SegmentLength),
-            ["update"] = options.Update.ToString(),
+            ["vocabulary"] = Text(model.Config.Vocabulary),
+            ["width"] = Text(model.Config.Width),
+            ["heads"] = Text(model.Config.Heads),
+            ["layers"] = Text(model.Config.Layers),
+            ["segment_length"] = Text(model.Attention.SegmentLength),
+            ["update"] = model.Attention.Update.ToString(),
         };
-        if (options.Memory != MemoryVariant.Paper)
+        if (MemoryVariant.Of(model.Attention) is var memory && memory != MemoryVariant.Paper)
         {
-            metadata["memory_norm"] = options.Memory.Norm.ToString();
-            metadata["own_memory_projections"] = options.Memory.OwnProjections.ToString();
-            metadata["local_segments"] = Text(options.Memory.LocalSegments);
+            metadata["memory_norm"] = memory.Norm.ToString();
+            metadata["own_memory_projections"] = memory.OwnProjections.ToString();
+            metadata["local_segments"] = Text(memory.LocalSegments);
         }
 
         foreach (var (name, note) in notes ?? new Dictionary<string, string>())
@@ -155,11 +156,11 @@ public static class WeightsFile
         return metadata;
     }
 
-    private static InfiniTransformerOptions ReadOptions(JsonObject header)
+    private static PasskeyModel ReadModel(JsonObject header)
     {
         var notes = Notes(header);
         var heads = Number(notes["heads"]);
-        return new InfiniTransformerOptions
+        return new PasskeyModel
         {
             Vocabulary = Number(notes["vocabulary"]),
             Width = Number(notes["width"]),
@@ -170,7 +171,7 @@ public static class WeightsFile
             Memory = notes.TryGetValue("memory_norm", out var norm)
                 ? new(bool.Parse(norm), bool.Parse(notes["own_memory_projections"]), Number(notes["local_segments"]))
                 : MemoryVariant.Paper,
-            InitialGates = [.. Enumerable.Range(0, (int)Number(notes["layers"])).Select(_ => new float[heads])],
+            InitialGates = [.. Enumerable.Range(0, (int)Number(notes["layers"])).Select(_ => new double[heads])],
         };
     }
 

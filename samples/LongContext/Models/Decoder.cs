@@ -5,30 +5,30 @@ using static TorchSharp.torch;
 namespace LongContext.Models;
 
 /// <summary>
-/// A decoder of any supported family with Infini-attention in place of its attention. Up to the first segment boundary its logits are those of the checkpoint. Its entries
-/// in <c>state_dict</c> are named as in Hugging Face's LLaMA. B batch, T tokens, D model width.
+/// The decoder of all commands: an embedding, layers of attention and MLP with a norm before each, a norm, a head. The embedding and each layer's attention are given. Its
+/// entries in <c>state_dict</c> are named as in Hugging Face's LLaMA. B batch, T tokens, D model width.
 /// </summary>
-public sealed class PretrainedDecoder : nn.Module<Tensor, Tensor>
+public sealed class Decoder : nn.Module<Tensor, Tensor>
 {
     private readonly DecoderBody model;
-    private readonly Parameter? lm_head;
+    private readonly Linear? lm_head;
 
-    public PretrainedDecoder(DecoderConfig config, ConversionOptions options, ScalarType type = ScalarType.Float32, Device? device = null) : base(nameof(PretrainedDecoder))
+    public Decoder(DecoderConfig config, DecoderParts parts, ScalarType type = ScalarType.Float32, Device? device = null) : base(nameof(Decoder))
     {
         Config = config;
-        Attention = config.Attention(options);
-        model = new(config, Attention, type, device);
-        lm_head = config.IsTied ? null : new Parameter(zeros([config.Vocabulary, config.Width], type, device));
+        model = new(config, parts, type, device);
+        lm_head = config.IsTied ? null : nn.Linear(config.Width, config.Vocabulary, hasBias: false, device, type);
         RegisterComponents();
     }
 
-    /// <summary>A decoder of a configuration of unknown origin.</summary>
+    /// <summary>A decoder of a configuration of unknown origin, with Infini-attention in place of its attention. Up to the first segment boundary its logits are those of the checkpoint.</summary>
     /// <exception cref="InputException">The layer does not have such an attention.</exception>
-    public static PretrainedDecoder Create(DecoderConfig config, ConversionOptions options, ScalarType type, Device? device)
+    public static Decoder Create(DecoderConfig config, ConversionOptions options, ScalarType type, Device? device)
     {
         try
         {
-            return new(config, options, type, device);
+            var attention = config.Attention(options);
+            return new(config, new(new TokenEmbedding(config, attention.SegmentLength, type, device), _ => new InfiniAttentionModule(attention, device, type)), type, device);
         }
         catch (ArgumentException error)
         {
@@ -38,14 +38,14 @@ public sealed class PretrainedDecoder : nn.Module<Tensor, Tensor>
 
     public DecoderConfig Config { get; }
 
-    /// <summary>The options of its attention.</summary>
-    public InfiniAttentionOptions Attention { get; }
+    /// <summary>The options of its Infini-attention.</summary>
+    public InfiniAttentionOptions Attention => model.Layers[0].Infini.Options;
 
     /// <summary>All but the head: what a stream reads whose logits are needed for few of its tokens.</summary>
     public DecoderBody Body => model;
 
     /// <summary>The head's weight, (vocabulary, D).</summary>
-    public Parameter Head => lm_head ?? model.Embedding;
+    public Parameter Head => lm_head?.weight ?? model.Embedding.Weight;
 
     /// <summary>Logits of the next token after each of <paramref name="tokens"/>: (B, T) to (B, T, vocabulary).</summary>
     public override Tensor forward(Tensor tokens)
@@ -112,30 +112,35 @@ public sealed class PretrainedDecoder : nn.Module<Tensor, Tensor>
     }
 }
 
+/// <summary>What a decoder is made of beside what its configuration says.</summary>
+/// <param name="Embedding">The embedding, which is also the head of a tied decoder.</param>
+/// <param name="Attention">The attention of a layer, counted from 0: (B, T, D) to the same shape.</param>
+/// <param name="Draw">Draws the weights of a new layer; null if they are TorchSharp's, or will be read from a checkpoint.</param>
+public sealed record DecoderParts(DecoderEmbedding Embedding, Func<int, nn.Module<Tensor, Tensor>> Attention, Action<DecoderLayer>? Draw = null);
+
 /// <summary>Embedding, layers and the last norm: tokens (B, T) to (B, T, D).</summary>
 public sealed class DecoderBody : nn.Module<Tensor, Tensor>
 {
-    private readonly long segment;
-    private readonly Parameter embed_tokens;
-    private readonly Parameter? embed_positions;
+    private readonly DecoderEmbedding embed_tokens;
     private readonly ModuleList<DecoderLayer> layers;
     private readonly DecoderNorm norm;
 
-    public DecoderBody(DecoderConfig config, InfiniAttentionOptions attention, ScalarType type, Device? device) : base(nameof(DecoderBody))
+    public DecoderBody(DecoderConfig config, DecoderParts parts, ScalarType type, Device? device) : base(nameof(DecoderBody))
     {
-        segment = attention.SegmentLength;
-        embed_tokens = new Parameter(zeros([config.Vocabulary, config.Width], type, device));
-        embed_positions = config.Rotary is null ? new Parameter(zeros([config.Length, config.Width], type, device)) : null;
-        layers = nn.ModuleList(Enumerable.Range(0, config.Layers).Select(_ => new DecoderLayer(config, attention, type, device)).ToArray());
+        embed_tokens = parts.Embedding;
+        layers = nn.ModuleList(Enumerable.Range(0, config.Layers).Select(Layer).ToArray());
         norm = new(config, type, device);
         RegisterComponents();
+
+        DecoderLayer Layer(int number)
+        {
+            var layer = new DecoderLayer(config, parts.Attention(number), type, device);
+            parts.Draw?.Invoke(layer);
+            return layer;
+        }
     }
 
-    /// <summary>(vocabulary, D)</summary>
-    public Parameter Embedding => embed_tokens;
-
-    /// <summary>(length, D); null for rotary positions.</summary>
-    public Parameter? Positions => embed_positions;
+    public DecoderEmbedding Embedding => embed_tokens;
 
     public IReadOnlyList<DecoderLayer> Layers => [.. layers];
 
@@ -144,13 +149,18 @@ public sealed class DecoderBody : nn.Module<Tensor, Tensor>
     public override Tensor forward(Tensor tokens)
     {
         using var scope = NewDisposeScope();
-        var x = Embedded(tokens);
+        return norm.call(Through(embed_tokens.call(tokens))).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The outputs of all layers, (B, T, D) to the same shape.</summary>
+    public Tensor Through(Tensor x)
+    {
         foreach (var layer in layers)
         {
             x = layer.call(x);
         }
 
-        return norm.call(x).MoveToOuterDisposeScope();
+        return x;
     }
 
     /// <summary>The outputs of each layer, (B, T, D) each, in the caller's dispose scope.</summary>
@@ -159,25 +169,9 @@ public sealed class DecoderBody : nn.Module<Tensor, Tensor>
         var outputs = new List<Tensor>();
         foreach (var layer in layers)
         {
-            outputs.Add(layer.call(outputs.Count == 0 ? Embedded(tokens) : outputs[^1]));
+            outputs.Add(layer.call(outputs.Count == 0 ? embed_tokens.call(tokens) : outputs[^1]));
         }
 
         return outputs;
     }
-
-    private Tensor Embedded(Tensor tokens)
-    {
-        var x = Rows(embed_tokens, tokens);
-        return embed_positions is null ? x : x.add(Rows(embed_positions, PlacesOf(tokens)), Numbers.One);
-    }
-
-    /// <summary>The learned positions restart at each segment, as rotary ones do: a stream has more tokens than the model has positions.</summary>
-    private Tensor PlacesOf(Tensor tokens)
-    {
-        var first = SegmentStreamer.Current?.Position ?? 0;
-        return tensor([.. Enumerable.Range(0, (int)tokens.size(1)).Select(t => (first + t) % segment)], int64, tokens.device).unsqueeze(0); // (1, T)
-    }
-
-    /// <summary>Rows of a table (n, D) by their numbers (B, T): (B, T, D).</summary>
-    private static Tensor Rows(Tensor table, Tensor numbers) => table.index_select(0, numbers.reshape(-1)).view(numbers.size(0), numbers.size(1), -1);
 }

@@ -1,9 +1,11 @@
 using InfiniAttention;
+using LongContext.Models;
+using LongContext.Passkey;
 using static TorchSharp.torch;
 
 namespace LongContext.Tests;
 
-public class InfiniTransformerTests
+public class PasskeyModelTests
 {
     [Theory]
     [InlineData(MemoryUpdate.Linear)]
@@ -49,15 +51,15 @@ public class InfiniTransformerTests
     [Fact]
     public void The_model_has_the_expected_number_and_names_of_weights()
     {
-        using var model = new InfiniTransformer(new InfiniTransformerOptions());
+        using var model = new PasskeyModel().Create();
 
         Assert.Equal(99_012, model.parameters().Sum(parameter => parameter.numel()));
-        Assert.Contains("blocks.1.attention.q_proj.weight", model.state_dict().Keys);
+        Assert.Contains("model.layers.1.self_attn.q_proj.weight", model.state_dict().Keys);
     }
 
-    internal static InfiniTransformer Small(MemoryUpdate update)
+    internal static Decoder Small(MemoryUpdate update)
     {
         manual_seed(1);
-        return new InfiniTransformer(new InfiniTransformerOptions { Update = update, SegmentLength = 16, Width = 32 });
+        return new PasskeyModel { Update = update, SegmentLength = 16, Width = 32 }.Create();
     }
 }
