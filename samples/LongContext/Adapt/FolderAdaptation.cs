@@ -56,38 +56,35 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
     public bool Run(CancellationToken cancellation)
     {
         Directory.CreateDirectory(settings.Output);
-        manual_seed(settings.Seed);
+        using var scope = NewDisposeScope();
         var conversion = Conversion();
-        using var model = settings.IsNew ? PretrainedModel.Create(settings.Model, conversion) : PretrainedModel.Load(settings.Model, conversion);
+        var config = PretrainedModel.LoadConfig(settings.Model);
+        settings.Adapters?.Check(config);
+        var segment = config.Attention(conversion).SegmentLength;
+        var length = settings.Length ?? DefaultSegments * segment;
+        var (texts, heldOut) = Texts();
+        var perplexity = PositionPerplexity.Of(heldOut, length, (int)Math.Clamp(length / segment, 1, DefaultSegments), settings.HeldOutSequences);
+        var firstSegment = tensor(heldOut[0].AsSpan(0, (int)Math.Min(segment, heldOut[0].Length)).ToArray()).unsqueeze(0);
+        var (plain, outputs) = Plain(length, firstSegment, perplexity, cancellation); // and gone before the other is loaded: memory holds one model at a time
+        double[]? continued = null, closed = null;
+
+        manual_seed(settings.Seed);
+        using var model = settings.IsNew ? PretrainedModel.CreateDecoder(settings.Model, conversion) : PretrainedModel.LoadDecoder(settings.Model, conversion);
         if (settings.Adapters is { } adapters)
         {
-            model.Decoder.AddAdapters(adapters);
-            var (all, trained) = (Parameters(model.Decoder.parameters()), Parameters(model.Decoder.parameters().Where(parameter => parameter.requires_grad)));
+            model.AddAdapters(adapters);
+            var (all, trained) = (Parameters(model.parameters()), Parameters(model.parameters().Where(parameter => parameter.requires_grad)));
             AnsiConsole.WriteLine(string.Create(CultureInfo.InvariantCulture, $"adapters of rank {adapters.Rank}: {trained:N0} parameters are trained, {all - trained:N0} stay as they are"));
         }
 
-        var segment = model.Decoder.Attention.SegmentLength;
-        var length = settings.Length ?? DefaultSegments * segment;
-        using var scope = NewDisposeScope();
-        var (texts, heldOut) = Texts(model.Tokenizer);
-        var perplexity = PositionPerplexity.Of(heldOut, length, (int)Math.Clamp(length / segment, 1, DefaultSegments), settings.HeldOutSequences);
-        double[]? plain = null, continued = null, closed = null;
-        using (var before = Plain(length))
-        {
-            if (before is not null)
-            {
-                Compare(before, model.Decoder, heldOut[0].AsSpan(0, (int)Math.Min(segment, heldOut[0].Length)).ToArray());
-                plain = Measure(perplexity, before, cancellation);
-            }
-        }
-
-        var converted = Measure(perplexity, model.Decoder, cancellation);
-        var isDone = Train(model.Decoder, texts, length, cancellation);
+        Compare(outputs, model, firstSegment);
+        var converted = Measure(perplexity, model, cancellation);
+        var isDone = Train(model, texts, length, cancellation);
         if (isDone)
         {
-            model.Decoder.MergeAdapters();
-            continued = Measure(perplexity, model.Decoder, cancellation);
-            closed = MeasureClosed(perplexity, model.Decoder, cancellation);
+            model.MergeAdapters();
+            continued = Measure(perplexity, model, cancellation);
+            closed = MeasureClosed(perplexity, model, cancellation);
         }
 
         Show([("plain, attends to all", plain), ("converted, before", converted), ("continued, after", continued), ("after, memory off", closed)], length);
@@ -98,7 +95,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
         }
 
         var hasMemory = !settings.IsNew || length > segment; // a new model that has read single segments never used its memory: it is a plain one
-        PretrainedModel.Save(model.Decoder, hasMemory ? conversion : null, settings.Model, settings.Output);
+        PretrainedModel.Save(model, hasMemory ? conversion : null, settings.Model, settings.Output);
         AnsiConsole.WriteLine($"Saved: {settings.Output}");
         return closed is not null;
     }
@@ -149,28 +146,37 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
         }
     }
 
-    /// <summary>The model before the conversion, in whose view is the whole sequence; null if it was not made for so many tokens.</summary>
-    private Decoder? Plain(long length)
+    /// <summary>
+    /// The perplexities of the model before the conversion, in whose view is the whole sequence, and the outputs of its layers for a segment; null and none if it was not made for
+    /// so many tokens.
+    /// </summary>
+    private (double[]? Perplexities, IReadOnlyList<Tensor> Outputs) Plain(long length, Tensor segment, PositionPerplexity perplexity, CancellationToken cancellation)
     {
         if (settings.IsNew)
         {
-            return null;
+            return (null, []);
         }
 
+        var options = new ConversionOptions { SegmentLength = length };
         try
         {
-            return PretrainedModel.LoadDecoder(settings.Model, new() { SegmentLength = length });
+            PretrainedModel.LoadConfig(settings.Model).Attention(options);
         }
         catch (InputException error)
         {
             AnsiConsole.WriteLine($"Not compared with the plain model: {error.Message}");
-            return null;
+            return (null, []);
         }
+
+        using var noGrad = no_grad();
+        using var plain = PretrainedModel.LoadDecoder(settings.Model, options);
+        return (Measure(perplexity, plain, cancellation), plain.Body.OutputsOfLayers(segment));
     }
 
     /// <summary>The tokens of the texts in native memory, of which there is more than of the collector's, and those of the held-out texts.</summary>
-    private (List<Tensor> Texts, List<long[]> HeldOut) Texts(ITextTokenizer tokenizer)
+    private (List<Tensor> Texts, List<long[]> HeldOut) Texts()
     {
+        using var tokenizer = PretrainedModel.LoadTokenizer(settings.Model);
         List<long[]> heldOut = [.. settings.HeldOut.Select(Tokens)];
         var texts = new List<Tensor>();
         foreach (var path in settings.Texts)
@@ -192,12 +198,11 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
     private static long Parameters(IEnumerable<Parameter> parameters) => parameters.Sum(parameter => parameter.numel());
 
     /// <summary>Shows, layer by layer, that a segment's outputs are those of the plain model.</summary>
-    private static void Compare(Decoder plain, Decoder converted, long[] segment)
+    private static void Compare(IReadOnlyList<Tensor> plain, Decoder converted, Tensor segment)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var tokens = tensor(segment, [1, segment.Length], int64);
-        foreach (var ((before, after), layer) in plain.Body.OutputsOfLayers(tokens).Zip(converted.Body.OutputsOfLayers(tokens)).Select((pair, layer) => (pair, layer)))
+        foreach (var ((before, after), layer) in plain.Zip(converted.Body.OutputsOfLayers(segment)).Select((pair, layer) => (pair, layer)))
         {
             var difference = before.sub(after).abs().max().item<float>();
             var largest = before.abs().max().item<float>();

@@ -52,7 +52,7 @@ internal sealed class ConvertedFolder : FamilyWeights
             }
         }
 
-        if (model.Config.Family == "llama2.c")
+        if (model.Config.Family == Llama2cFile.Family)
         {
             AtomicFile.Write(Path.Combine(target, HuggingFaceConfig.FileName), LlamaConfig(model.Config));
         }

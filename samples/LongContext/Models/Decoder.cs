@@ -63,17 +63,7 @@ public sealed class Decoder : nn.Module<Tensor, Tensor>
     /// <exception cref="InputException">The rank or alpha is out of range; nothing was changed.</exception>
     public void AddAdapters(LoraSettings settings)
     {
-        var largest = Math.Min(Config.Width, Config.KeyValueHeads * Config.HeadWidth);
-        if (settings.Rank < 1 || settings.Rank > largest)
-        {
-            throw new InputException($"The rank of the adapters is {settings.Rank}; it must be from 1 to {largest}, the width of the model's narrowest projection.");
-        }
-
-        if (!(settings.Alpha > 0 && double.IsFinite(settings.Alpha)))
-        {
-            throw new InputException($"The alpha of the adapters is {settings.Alpha}; it must be greater than 0.");
-        }
-
+        settings.Check(Config);
         foreach (var parameter in parameters())
         {
             parameter.requires_grad_(false);

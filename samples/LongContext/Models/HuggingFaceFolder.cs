@@ -12,9 +12,9 @@ internal sealed class HuggingFaceFolder : FamilyWeights
     private HuggingFaceFolder(string folder, Decoder decoder)
         : base(decoder) => weights = new(folder);
 
-    public static Decoder Load(string folder, ConversionOptions options, ScalarType type, Device? device)
+    public static Decoder Load(string folder, DecoderConfig config, ConversionOptions options, ScalarType type, Device? device)
     {
-        var decoder = Decoder.Create(HuggingFaceConfig.Read(folder), options, type, device);
+        var decoder = Decoder.Create(config, options, type, device);
         try
         {
             using var noGrad = no_grad();

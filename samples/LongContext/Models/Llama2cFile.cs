@@ -9,7 +9,16 @@ internal static class Llama2cFile
 {
     public const string FileName = "model.bin";
 
+    /// <summary>The family of its configuration.</summary>
+    public const string Family = "llama2.c";
+
     private const int HeaderBytes = 7 * sizeof(int);
+
+    public static DecoderConfig LoadConfig(string path)
+    {
+        using var file = File.OpenRead(path);
+        return ReadConfig(file, path);
+    }
 
     public static Decoder Load(string path, ConversionOptions options, ScalarType type, Device? device)
     {
@@ -46,7 +55,7 @@ internal static class Llama2cFile
 
         var config = new DecoderConfig
         {
-            Family = "llama2.c",
+            Family = Family,
             Vocabulary = vocabulary,
             Width = width,
             Layers = (int)layers,

@@ -7,7 +7,24 @@ namespace LongContext.Models;
 /// <summary>The adapters of a continued training (LoRA; Hu et al., arXiv 2106.09685).</summary>
 /// <param name="Rank">r</param>
 /// <param name="Alpha">What an adapter adds is multiplied by alpha / r.</param>
-public sealed record LoraSettings(int Rank, double Alpha);
+public sealed record LoraSettings(int Rank, double Alpha)
+{
+    /// <summary>Checks that a model can have such adapters.</summary>
+    /// <exception cref="InputException">The rank or alpha is out of range.</exception>
+    public void Check(DecoderConfig config)
+    {
+        var largest = Math.Min(config.Width, config.KeyValueHeads * config.HeadWidth);
+        if (Rank < 1 || Rank > largest)
+        {
+            throw new InputException($"The rank of the adapters is {Rank}; it must be from 1 to {largest}, the width of the model's narrowest projection.");
+        }
+
+        if (!(Alpha > 0 && double.IsFinite(Alpha)))
+        {
+            throw new InputException($"The alpha of the adapters is {Alpha}; it must be greater than 0.");
+        }
+    }
+}
 
 /// <summary>
 /// W x + b + (alpha / r) B A x: a frozen linear layer and its adapter, which adds nothing at first. W and b are <c>weight</c> and <c>bias</c> as in <c>nn.Linear</c>, so that what

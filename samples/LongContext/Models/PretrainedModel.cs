@@ -11,12 +11,47 @@ public sealed record PretrainedModel(Decoder Decoder, ITextTokenizer Tokenizer) 
     /// <param name="type">The type in which the model runs; weights in another floating point type are converted.</param>
     /// <param name="device">Where the model runs.</param>
     /// <exception cref="InputException">The folder cannot be honoured exactly; the message names the entry or the file.</exception>
-    public static PretrainedModel Load(string folder, ConversionOptions options, ScalarType type = ScalarType.Float32, Device? device = null) =>
-        WithTokenizer(LoadDecoder(folder, options, type, device), folder);
+    public static PretrainedModel Load(string folder, ConversionOptions options, ScalarType type = ScalarType.Float32, Device? device = null)
+    {
+        var decoder = LoadDecoder(folder, options, type, device);
+        try
+        {
+            return new(decoder, LoadTokenizer(folder));
+        }
+        catch
+        {
+            decoder.Dispose();
+            throw;
+        }
+    }
 
-    /// <summary>A new model: the configuration and the tokenizer of a Hugging Face folder, and weights drawn at random. Weights in the folder are not read.</summary>
+    /// <summary>The tokenizer of a folder alone.</summary>
     /// <inheritdoc cref="Load"/>
-    public static PretrainedModel Create(string folder, ConversionOptions options, ScalarType type = ScalarType.Float32, Device? device = null)
+    public static ITextTokenizer LoadTokenizer(string folder)
+    {
+        var vocabulary = LoadConfig(folder).Vocabulary;
+        return !File.Exists(Path.Combine(folder, HuggingFaceTokenizer.FileName)) && File.Exists(Path.Combine(folder, Llama2cTokenizer.FileName))
+            ? new Llama2cTokenizer(Path.Combine(folder, Llama2cTokenizer.FileName), vocabulary)
+            : new HuggingFaceTokenizer(folder, vocabulary);
+    }
+
+    /// <summary>The configuration of a folder alone.</summary>
+    /// <inheritdoc cref="Load"/>
+    public static DecoderConfig LoadConfig(string folder)
+    {
+        if (!Directory.Exists(folder))
+        {
+            throw new InputException($"There is no folder '{folder}'.");
+        }
+
+        return File.Exists(Path.Combine(folder, HuggingFaceConfig.FileName)) ? HuggingFaceConfig.Read(folder)
+            : File.Exists(Path.Combine(folder, Llama2cFile.FileName)) ? Llama2cFile.LoadConfig(Path.Combine(folder, Llama2cFile.FileName))
+            : throw new InputException($"'{folder}' has neither {HuggingFaceConfig.FileName} nor {Llama2cFile.FileName} of llama2.c.");
+    }
+
+    /// <summary>A new decoder: the configuration of a Hugging Face folder, and weights drawn at random. Weights in the folder are not read.</summary>
+    /// <inheritdoc cref="Load"/>
+    public static Decoder CreateDecoder(string folder, ConversionOptions options, ScalarType type = ScalarType.Float32, Device? device = null)
     {
         if (!File.Exists(Path.Combine(folder, HuggingFaceConfig.FileName)))
         {
@@ -25,21 +60,17 @@ public sealed record PretrainedModel(Decoder Decoder, ITextTokenizer Tokenizer) 
 
         var decoder = Decoder.Create(HuggingFaceConfig.Read(folder), options, type, device);
         decoder.Draw();
-        return WithTokenizer(decoder, folder);
+        return decoder;
     }
 
     /// <summary>What <see cref="Load"/> reads, without the tokenizer.</summary>
     /// <inheritdoc cref="Load"/>
     public static Decoder LoadDecoder(string folder, ConversionOptions options, ScalarType type = ScalarType.Float32, Device? device = null)
     {
-        if (!Directory.Exists(folder))
-        {
-            throw new InputException($"There is no folder '{folder}'.");
-        }
-
-        return File.Exists(Path.Combine(folder, HuggingFaceConfig.FileName)) ? HuggingFaceFolder.Load(folder, options, type, device)
-            : File.Exists(Path.Combine(folder, Llama2cFile.FileName)) ? Llama2cFile.Load(Path.Combine(folder, Llama2cFile.FileName), options, type, device)
-            : throw new InputException($"'{folder}' has neither {HuggingFaceConfig.FileName} nor {Llama2cFile.FileName} of llama2.c.");
+        var config = LoadConfig(folder);
+        return config.Family == Llama2cFile.Family
+            ? Llama2cFile.Load(Path.Combine(folder, Llama2cFile.FileName), options, type, device)
+            : HuggingFaceFolder.Load(folder, config, options, type, device);
     }
 
     /// <summary>How the attention of a folder that <see cref="Save"/> wrote was converted; null for other folders.</summary>
@@ -56,21 +87,5 @@ public sealed record PretrainedModel(Decoder Decoder, ITextTokenizer Tokenizer) 
     {
         Decoder.Dispose();
         Tokenizer.Dispose();
-    }
-
-    private static PretrainedModel WithTokenizer(Decoder decoder, string folder)
-    {
-        try
-        {
-            ITextTokenizer tokenizer = !File.Exists(Path.Combine(folder, HuggingFaceTokenizer.FileName)) && File.Exists(Path.Combine(folder, Llama2cTokenizer.FileName))
-                ? new Llama2cTokenizer(Path.Combine(folder, Llama2cTokenizer.FileName), decoder.Config.Vocabulary)
-                : new HuggingFaceTokenizer(folder, decoder.Config.Vocabulary);
-            return new(decoder, tokenizer);
-        }
-        catch
-        {
-            decoder.Dispose();
-            throw;
-        }
     }
 }

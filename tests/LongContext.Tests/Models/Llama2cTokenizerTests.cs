@@ -34,13 +34,13 @@ public sealed class Llama2cTokenizerTests : IDisposable
 
         var scores = pieces.Select(_ => (float)random.Next(20)).ToArray();
         Write(pieces, scores);
-        using var model = PretrainedModel.Create(folder.Path, new());
+        using var tokenizer = PretrainedModel.LoadTokenizer(folder.Path);
         var text = string.Concat(Enumerable.Range(0, 400).Select(_ => letters[random.Next(letters.Length)]));
 
-        var tokens = model.Tokenizer.Encode(text);
+        var tokens = tokenizer.Encode(text);
 
         Assert.Equal([Begin, .. Merged(" " + text, pieces, scores).Select(piece => (long)FirstPiece + piece)], tokens);
-        Assert.Equal(text, model.Tokenizer.Decode(tokens));
+        Assert.Equal(text, tokenizer.Decode(tokens));
     }
 
     private static List<int> Merged(string text, List<string> pieces, float[] scores)
