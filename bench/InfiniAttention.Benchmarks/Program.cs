@@ -97,12 +97,18 @@ Command Memory()
 {
     var calls = new Option<MemoryCall[]>("--calls") { Description = "The calls to measure.", DefaultValueFactory = _ => Enum.GetValues<MemoryCall>(), AllowMultipleArgumentsPerToken = true };
     var widths = new Option<long[]>("--widths") { Description = "D of the models.", DefaultValueFactory = _ => [256, 64], AllowMultipleArgumentsPerToken = true };
-    var tokens = new Option<long>("--tokens") { Description = "Tokens that Prefill reads; the other calls read a quarter of them.", DefaultValueFactory = _ => 4096 * Setting.Kilo };
-    var threads = new Option<int[]>("--threads") { Description = "Threads of libtorch.", DefaultValueFactory = _ => [2, 1], AllowMultipleArgumentsPerToken = true };
+    var tokens = new Option<long>("--tokens") { Description = "Tokens that each call reads.", DefaultValueFactory = _ => 4096 * Setting.Kilo };
+    var threads = new Option<int[]>("--threads") { Description = "Threads of libtorch.", DefaultValueFactory = _ => [1, 2], AllowMultipleArgumentsPerToken = true };
+    var models = new Option<MemoryModel[]>("--models")
+    {
+        Description = "What the user's own model leaves behind: nothing, or native memory in every call.",
+        DefaultValueFactory = _ => [MemoryModel.Crumbs],
+        AllowMultipleArgumentsPerToken = true,
+    };
     var output = new Option<string?>("--output") { Description = "The folder of the file and the chart; bench/results if not given." };
     var draw = new Option<bool>("--draw") { Description = "Only draw the chart, from the existing file." };
     var command = new Command("memory", "Resident memory by tokens read, each call in a fresh process, "
-        + "for a plain model and one that leaves native memory behind.") { calls, widths, tokens, threads, output, draw };
+        + "for a model that leaves native memory behind in every call, or none.") { calls, widths, tokens, threads, models, output, draw };
     command.SetAction(parsed =>
     {
         if (parsed.GetValue(draw))
@@ -111,15 +117,13 @@ Command Memory()
             return;
         }
 
-        var longest = parsed.GetValue(tokens);
         MemoryJob[] jobs =
         [
             .. from threadCount in parsed.GetValue(threads)!
                from width in parsed.GetValue(widths)!
                from call in parsed.GetValue(calls)!
-               from makesCrumbs in new[] { false, true }
-               where call == MemoryCall.Prefill || threadCount == parsed.GetValue(threads)![0]
-               select new MemoryJob(call, width, makesCrumbs, call == MemoryCall.Prefill ? longest : longest / 4, threadCount),
+               from model in parsed.GetValue(models)!
+               select new MemoryJob(call, width, model == MemoryModel.Crumbs, parsed.GetValue(tokens), threadCount),
         ];
         MemoryCommand.Run(jobs, parsed.GetValue(output) ?? Machine.ResultsFolder);
     });

@@ -10,7 +10,7 @@ internal static class MemoryChart
 
     private const string Earlier = "memory-cpu-before.csv";
 
-    /// <summary>Draws the curves of the widest model that leaves native memory behind and, if its file exists, those of an earlier version with a model that leaves none.</summary>
+    /// <summary>Draws the curves of the widest model that leaves native memory behind, with the fewest threads, and, if its file exists, those of an earlier version with a model that leaves none.</summary>
     /// <param name="folder">Where the files are, and where the chart goes.</param>
     /// <returns>The chart's path.</returns>
     public static string Draw(string folder)
@@ -18,10 +18,10 @@ internal static class MemoryChart
         var (provenance, results) = Read(Path.Combine(folder, Results));
         var before = Path.Combine(folder, Earlier);
         var chart = Path.Combine(folder, Path.ChangeExtension(Results, "svg"));
-        var widest = results.Max(row => row.Width);
+        var (widest, threads) = (results.Max(row => row.Width), results.Min(row => row.Threads));
         File.WriteAllText(chart, LineChart.Svg(
-            $"Resident memory of the process by tokens read (MiB), D {widest}",
-            [.. File.Exists(before) ? Lines(Read(before).Rows, widest, false, "before: ") : [], .. Lines(results, widest, true, "")],
+            $"Resident memory of the process by tokens read (MiB), D {widest}, threads: {threads}",
+            [.. File.Exists(before) ? Lines(Read(before).Rows, widest, false, "before: ") : [], .. Lines(results.Where(row => row.Threads == threads), widest, true, "")],
             provenance));
         return chart;
     }

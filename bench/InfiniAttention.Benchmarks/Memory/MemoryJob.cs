@@ -15,6 +15,13 @@ internal enum MemoryCall
     Training,
 }
 
+/// <summary>The models that a call runs.</summary>
+internal enum MemoryModel
+{
+    Plain,
+    Crumbs,
+}
+
 /// <summary>The work of one process: a call, a model, a number of tokens and of threads.</summary>
 /// <param name="Call">The call.</param>
 /// <param name="Width">D of the model's two layers, of heads of 64 and N 128.</param>

@@ -9,7 +9,7 @@ namespace InfiniAttention;
 /// <remarks>
 /// glibc raises the sizes from which it maps and trims memory to those of the largest mapped chunk that was ever freed, up to
 /// 32 MB. One tensor of nearly that size, allocated once and freed untouched, costs no memory; without it a forward of
-/// blocks of 4 MB tensors takes up to a third longer (docs/performance.md). With other C libraries it has no effect.
+/// blocks of 4 MB tensors takes a quarter longer (docs/performance.md). With other C libraries it has no effect.
 /// </remarks>
 internal static class HostHeap
 {

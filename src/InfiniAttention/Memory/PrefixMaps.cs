@@ -25,10 +25,11 @@ internal sealed class PrefixMaps
         var start = cat([identity, zeros([batch, heads, width, w.size(4)], t.dtype, w.device)], -1);
         var writes = cat([zeros([batch, segments, heads, width, width], w.dtype, w.device), w], -1);
         (before, after) = SegmentScan.Run(start, t, writes, keep);
+        Total = new((after.narrow(-1, 0, width), after.narrow(-1, width, w.size(4))), keep?.all(1));
     }
 
     /// <summary>The map of the whole stretch.</summary>
-    public StretchMap Total => new((after.narrow(-1, 0, width), after.narrow(-1, width, after.size(3) - width)), keep?.all(1));
+    public StretchMap Total { get; }
 
     /// <summary>M before each segment and after the last, from M before the stretch, in its type.</summary>
     public (Tensor Before, Tensor After) From(Tensor m)
