@@ -11,12 +11,19 @@ internal sealed class LayerWeights
     {
         var options = layer.Options;
         var width = options.HeadDim ?? options.EmbedDim / options.NumHeads;
-        if ((options.NumKeyValueHeads ?? options.NumHeads) != options.NumHeads || (options.ValueHeadDim ?? width) != width
-            || options.Rotary is not null || options.Bias || options.Update != MemoryUpdate.Linear || options.EmptyMemory != EmptyMemory.LocalOnly
-            || options.MemoryNorm || options.OwnMemoryProjections || options.LocalSegments != 1)
+        var plain = new InfiniAttentionOptions
+        {
+            EmbedDim = options.EmbedDim,
+            NumHeads = options.NumHeads,
+            SegmentLength = options.SegmentLength,
+            HeadDim = options.HeadDim,
+            GateInit = options.GateInit,
+            BlockTokens = options.BlockTokens,
+        };
+        if (options != plain)
         {
             throw new ArgumentException(
-                "The baselines compute the plain layer: a key head for each query head, no positions, no bias, the linear rule, none of the options beyond the paper.", nameof(layer));
+                "The baselines compute the plain layer: a key head for each query head, no positions, no bias, the linear rule, no other option.", nameof(layer));
         }
 
         var parameters = layer.named_parameters().ToDictionary(entry => entry.name, entry => entry.parameter);
