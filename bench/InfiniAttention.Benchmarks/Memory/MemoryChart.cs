@@ -10,7 +10,10 @@ internal static class MemoryChart
 
     private const string Earlier = "memory-cpu-before.csv";
 
-    /// <summary>Draws the curves of the widest model that leaves native memory behind, with the fewest threads, and, if its file exists, those of an earlier version with a model that leaves none.</summary>
+    /// <summary>
+    /// Draws the curves of the widest model that leaves native memory behind, with the fewest threads, and, if its file exists, those of an earlier version with a model that
+    /// leaves none.
+    /// </summary>
     /// <param name="folder">Where the files are, and where the chart goes.</param>
     /// <returns>The chart's path.</returns>
     public static string Draw(string folder)

@@ -1,6 +1,4 @@
 using LongContext.Models;
-using TorchSharp;
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace LongContext.LanguageModel;
