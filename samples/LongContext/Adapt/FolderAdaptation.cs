@@ -65,7 +65,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
         var (texts, heldOut) = Texts();
         var perplexity = PositionPerplexity.Of(heldOut, length, (int)Math.Clamp(length / segment, 1, DefaultSegments), settings.HeldOutSequences);
         var firstSegment = tensor(heldOut[0].AsSpan(0, (int)Math.Min(segment, heldOut[0].Length)).ToArray()).unsqueeze(0);
-        var (plain, outputs) = Plain(length, firstSegment, perplexity, cancellation); // and gone before the other is loaded: memory holds one model at a time
+        var (plain, outputs) = Plain(config, length, firstSegment, perplexity, cancellation); // and gone before the other is loaded: memory holds one model at a time
         double[]? continued = null, closed = null;
 
         manual_seed(settings.Seed);
@@ -150,7 +150,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
     /// The perplexities of the model before the conversion, in whose view is the whole sequence, and the outputs of its layers for a segment; null and none if it was not made for
     /// so many tokens.
     /// </summary>
-    private (double[]? Perplexities, IReadOnlyList<Tensor> Outputs) Plain(long length, Tensor segment, PositionPerplexity perplexity, CancellationToken cancellation)
+    private (double[]? Perplexities, IReadOnlyList<Tensor> Outputs) Plain(DecoderConfig config, long length, Tensor segment, PositionPerplexity perplexity, CancellationToken cancellation)
     {
         if (settings.IsNew)
         {
@@ -160,7 +160,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
         var options = new ConversionOptions { SegmentLength = length };
         try
         {
-            PretrainedModel.LoadConfig(settings.Model).Attention(options);
+            config.Attention(options);
         }
         catch (InputException error)
         {

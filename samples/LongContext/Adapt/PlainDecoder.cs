@@ -30,8 +30,7 @@ public static class PlainDecoder
             new TokenEmbedding(Config, Config.Length),
             _ => new CausalAttention(Config),
             layer => InitialWeights.Draw(layer.Mlp.Down.weight!, 2 * Config.Layers)));
-        nn.init.normal_(decoder.Body.Embedding.Weight, 0, 0.5);
-        nn.init.normal_(decoder.Head, 0, 0.02);
+        InitialWeights.DrawEnds(decoder);
         return decoder;
     }
 

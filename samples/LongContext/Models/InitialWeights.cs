@@ -29,6 +29,13 @@ internal static class InitialWeights
         nn.init.zeros_(mlp.Down.bias!);
     }
 
+    /// <summary>Draws the embedding and the head of a decoder that are not one.</summary>
+    public static void DrawEnds(Decoder decoder)
+    {
+        nn.init.normal_(decoder.Body.Embedding.Weight, 0, 0.5);
+        nn.init.normal_(decoder.Head, 0, 0.02);
+    }
+
     /// <summary>Draws a weight (outputs, inputs) whose output is one of several that are added up.</summary>
     public static void Draw(Tensor weight, long additions) => nn.init.normal_(weight, 0, Math.Pow(weight.size(1) * additions, -0.5));
 }

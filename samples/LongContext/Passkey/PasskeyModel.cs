@@ -1,6 +1,5 @@
 using InfiniAttention;
 using LongContext.Models;
-using static TorchSharp.torch;
 
 namespace LongContext.Passkey;
 
@@ -33,8 +32,7 @@ public sealed record PasskeyModel
                 InitialWeights.Draw(config.Layers, layer.Infini.named_parameters());
                 InitialWeights.Draw(config.Layers, layer.Mlp);
             }));
-        nn.init.normal_(model.Body.Embedding.Weight, 0, 0.5);
-        nn.init.normal_(model.Head, 0, 0.02);
+        InitialWeights.DrawEnds(model);
         return model;
     }
 }
