@@ -64,6 +64,35 @@ public sealed class LmTests : IDisposable
         Assert.Contains("is not a checkpoint", Assert.Throws<InputException>(() => TrainingCheckpoint.Load<TrainingProgress>(folder.File("checkpoint"), model, trainer.Optimizer)).Message);
     }
 
+    /// <summary>The base reads as many tokens a step whatever a system's step, so that it is the same one.</summary>
+    [Fact]
+    public void Documents_side_by_side_and_the_length_of_a_step_are_the_systems_alone()
+    {
+        Experiment usual = new() { Sizes = Sizes, Tokens = 8192, BaseTokens = 4096 }, other = usual with { Rows = 4, StepTokens = 256, StepsOfDocument = 8 };
+
+        Assert.Equal(Steps(SystemTraining.OfBase, usual), Steps(SystemTraining.OfBase, other));
+        Assert.Equal(usual.Tokens / 2048, Steps(OfSystem, usual).Count);
+        var begun = Steps(OfSystem, other);
+        Assert.Equal(other.Tokens / 1024, begun.Count);
+        Assert.Equal([0], begun.Index().Where(step => step.Item.Begins).Select(step => step.Index)); // one document of 8 steps
+
+        static SystemTraining OfSystem(ContextDecoder model, Corpus corpus, Experiment experiment, int seed) => SystemTraining.OfSystem(model, corpus, experiment, seed, isLater: false);
+
+        List<(bool Begins, double Loss)> Steps(Func<ContextDecoder, Corpus, Experiment, int, SystemTraining> create, Experiment experiment)
+        {
+            manual_seed(1);
+            using var model = ComparedSystem.Named("norm-delta").Create(Sizes);
+            using var training = create(model, experiment.Open(folder.Path), experiment, 1);
+            var (steps, begins) = (new List<(bool, double)>(), false);
+            training.Run(0, _ => begins = true, step =>
+            {
+                steps.Add((begins, step.Loss));
+                begins = false;
+            }, CancellationToken.None);
+            return steps;
+        }
+    }
+
     /// <summary>In one step the gradient is that of the ordinary graph of each sequence, read from an empty memory.</summary>
     [Theory]
     [InlineData(1024)]
@@ -159,8 +188,12 @@ public sealed class LmTests : IDisposable
     [InlineData("--text needs --held-out", "lm", "compare", "--text", "a.txt")]
     [InlineData("--held-out needs --text", "lm", "compare", "--held-out", "a.txt")]
     [InlineData("There is no file", "lm", "compare", "--text", "no.txt", "--held-out", "no.txt")]
-    [InlineData("--segment is 100; it must be at least 8 and divide 1024.", "lm", "compare", "--segment", "100")]
-    [InlineData("--document is 1000; it must be a multiple of 1024", "lm", "compare", "--document", "1000")]
+    [InlineData("--segment is 100; it must be a power of two from 8 to 1024.", "lm", "compare", "--segment", "100")]
+    [InlineData("--segment is 2048; it must be a power of two from 8 to 1024.", "lm", "compare", "--segment", "2048")]
+    [InlineData("--step is 64; it must be a multiple of the segment of 128 tokens.", "lm", "compare", "--step", "64")]
+    [InlineData("--document is 1000; it must be a multiple of the 1024 tokens of a step", "lm", "compare", "--document", "1000")]
+    [InlineData("--document is 2048; it must be a multiple of the 4096 tokens of a step", "lm", "compare", "--step", "4K")]
+    [InlineData("--rows is 0; it must be at least 1.", "lm", "compare", "--rows", "0")]
     [InlineData("--head-width is 7; it must be even", "lm", "train", "--system", "xl", "--head-width", "7")]
     [InlineData("--layers is 0; it must be at least 1.", "lm", "train", "--system", "xl", "--layers", "0")]
     [InlineData("--people is 50; it must be from 2 to 32.", "lm", "train", "--system", "xl", "--people", "50")]

@@ -216,6 +216,34 @@ public sealed class SummaryTests : IDisposable
         }
     }
 
+    /// <summary>Without its memory the model is one with local attention alone: the same losses, and nothing is read from the memory however it is trained.</summary>
+    [Fact]
+    public void A_local_model_is_trained_as_one_without_a_memory()
+    {
+        using var scope = NewDisposeScope();
+        var examples = SummaryExamples.Of(Encoded, null);
+        using var closed = SummaryFolder.Create(Small with { IsLocal = true });
+        using var local = ComparedSystem.Named("local").Create(Small.Sizes);
+        local.Take(closed);
+
+        var (expected, actual) = (Train(local), Train(closed));
+
+        Assert.Equal(8, actual.Count);
+        Assert.All(expected.Zip(actual), losses => Assert.Equal(losses.First, losses.Second, 1e-4));
+        foreach (var gate in closed.Attentions.Select(attention => attention.Gate!))
+        {
+            Assert.True(gate.sigmoid().max().item<float>() < 1e-12);
+        }
+
+        List<double> Train(ContextDecoder model)
+        {
+            var losses = new List<double>();
+            using var training = new SummaryTraining(model, examples, Small);
+            training.Run(0, _ => { }, step => losses.Add(step.Loss), CancellationToken.None);
+            return losses;
+        }
+    }
+
     /// <summary>Reading as a stream and writing token by token is the same as predicting from the whole text each time.</summary>
     [Fact]
     public void The_likeliest_tokens_are_written()
@@ -287,6 +315,19 @@ public sealed class SummaryTests : IDisposable
         Assert.EndsWith(",100", rows[3], StringComparison.Ordinal);
         Assert.Contains("% of the text read", File.ReadAllText(folder.File("out/summary.svg")));
         Assert.Equal(8, File.ReadAllLines(folder.File("out/summaries.jsonl")).Length);
+    }
+
+    [Fact]
+    public async Task A_local_model_is_evaluated_once_without_a_memory()
+    {
+        string[] small = ["--segment", "64", "--width", "16", "--heads", "1", "--vocabulary", "600", "--base-steps", "2", "--steps", "2", "--longest", "128", "--output", folder.File("out")];
+        var (code, output, error) = await CliTests.Run(["summary", "train", "--local", .. small]);
+        Assert.True(code == 0, error + output);
+
+        (code, _, error) = await CliTests.Run(["summary", "eval", "--read", "50,100", "--documents", "2", "--length", "256", "--most", "5", "--output", folder.File("out")]);
+        Assert.True(code == 0, error);
+        Assert.Equal(["50,off,2", "100,off,2"], File.ReadAllLines(folder.File("out/summary.csv")).Skip(1).Select(row => string.Join(',', row.Split(',').Take(3))));
+        Assert.Contains("facts in the part that was read", File.ReadAllText(folder.File("out/summary.svg")));
     }
 
     [Fact]

@@ -7,6 +7,7 @@ namespace LongContext.Comparison;
 public sealed class SystemTraining : Training
 {
     private const double BaseRate = 4e-3;
+    private const int BaseStepTokens = 1024;
 
     private readonly Corpus corpus;
     private readonly int seed, rows, stepTokens, stepsOfDocument;
@@ -20,7 +21,7 @@ public sealed class SystemTraining : Training
     /// <summary>The training of the base: single segments, on which all systems are the same function.</summary>
     public static SystemTraining OfBase(ContextDecoder model, Corpus corpus, Experiment experiment, int seed)
     {
-        var (length, rows) = ((int)model.Options.SegmentLength, Math.Max(1, experiment.StepTokens / (int)model.Options.SegmentLength));
+        var (length, rows) = ((int)model.Options.SegmentLength, Math.Max(1, BaseStepTokens / (int)model.Options.SegmentLength));
         return new(model, corpus, seed, new((int)(experiment.BaseTokens / (rows * length)), BaseRate, IsCooledDown: false), rows, length, 1);
     }
 

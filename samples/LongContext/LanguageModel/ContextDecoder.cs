@@ -73,14 +73,14 @@ public sealed class ContextDecoder : nn.Module<Tensor, Tensor>
         }
     }
 
-    /// <summary>Sets the gates so that nothing is read from the memory.</summary>
+    /// <summary>Sets the gates so that nothing is read from the memory, and lets no training open them.</summary>
     /// <returns>Whether there are gates.</returns>
     public bool CloseGates()
     {
         const double Closed = -30;
         using var _ = no_grad();
         Tensor[] gates = [.. Attentions.Select(attention => attention.Gate).OfType<Tensor>()];
-        Array.ForEach(gates, gate => gate.fill_(Closed));
+        Array.ForEach(gates, gate => gate.fill_(Closed).requires_grad_(false));
         return gates.Length > 0;
     }
 

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Numerics;
 using LongContext.Comparison;
 using LongContext.LanguageModel;
 
@@ -18,7 +19,14 @@ public sealed class LmOptions
     private readonly Option<int> people = new("--people") { Description = "People of a chronicle, 2 to 32.", DefaultValueFactory = _ => 16 };
     private readonly Option<string> tokens = new("--tokens") { Description = "How many tokens each system reads after the base.", DefaultValueFactory = _ => "3M" };
     private readonly Option<string> baseTokens = new("--base-tokens") { Description = "How many tokens the base reads.", DefaultValueFactory = _ => "1200K" };
-    private readonly Option<string> document = new("--document") { Description = "Tokens of a training document, over which memory is carried: a multiple of 1024.", DefaultValueFactory = _ => "2K" };
+    private readonly Option<string> document = new("--document") { Description = "Tokens of a training document, over which memory is carried: a multiple of --step.", DefaultValueFactory = _ => "2K" };
+    private readonly Option<string> step = new("--step")
+    {
+        Description = "Tokens of a document that a training step reads, and through which its gradients flow: a multiple of --segment.",
+        DefaultValueFactory = _ => "1K",
+    };
+
+    private readonly Option<int> rows = new("--rows") { Description = "Documents that a training step reads side by side.", DefaultValueFactory = _ => 2 };
     private readonly Option<string> heldOutTokens = new("--held-out-tokens")
     {
         Description = "How many tokens of each held-out document are read.",
@@ -26,7 +34,7 @@ public sealed class LmOptions
     };
 
     private readonly Option<double> rate = new("--rate") { Description = "The learning rate of a system.", DefaultValueFactory = _ => 4e-3 };
-    private readonly Option<int> segment = new("--segment") { Description = "N, tokens of a segment; 1024 must be a multiple of it.", DefaultValueFactory = _ => 128 };
+    private readonly Option<int> segment = new("--segment") { Description = "N, tokens of a segment: a power of two from 8 to 1024.", DefaultValueFactory = _ => 128 };
     private readonly Option<int> width = new("--width") { Description = "Width of the model.", DefaultValueFactory = _ => 96 };
     private readonly Option<int> layers = new("--layers") { Description = "Layers.", DefaultValueFactory = _ => 2 };
     private readonly Option<int> heads = new("--heads") { Description = "Heads of a layer.", DefaultValueFactory = _ => 3 };
@@ -43,7 +51,7 @@ public sealed class LmOptions
 
     public void AddTo(Command command)
     {
-        foreach (var option in new Option[] { text, heldOut, vocabulary, people, tokens, baseTokens, document, heldOutTokens, rate, segment, width, layers, heads, headWidth, log, resume, output })
+        foreach (var option in new Option[] { text, heldOut, vocabulary, people, tokens, baseTokens, document, step, rows, heldOutTokens, rate, segment, width, layers, heads, headWidth, log, resume, output })
         {
             command.Options.Add(option);
         }
@@ -61,19 +69,23 @@ public sealed class LmOptions
 
     private Experiment ToExperiment(ParseResult arguments)
     {
-        const int StepTokens = 1024;
-        var (length, n) = (TokenCount.Parse(arguments.GetValue(document)!), arguments.GetValue(segment));
-        if (length % StepTokens != 0 || length > 1 << 24)
+        var (length, stepTokens, n) = (TokenCount.Parse(arguments.GetValue(document)!), TokenCount.Parse(arguments.GetValue(step)!), arguments.GetValue(segment));
+        if (n is < 8 or > 1024 || !BitOperations.IsPow2(n))
         {
-            throw new InputException($"--document is {length}; it must be a multiple of {StepTokens} and at most 16M.");
+            throw new InputException($"--segment is {n}; it must be a power of two from 8 to 1024.");
         }
 
-        if (n < 8 || StepTokens % n != 0)
+        if (stepTokens % n != 0)
         {
-            throw new InputException($"--segment is {n}; it must be at least 8 and divide {StepTokens}.");
+            throw new InputException($"--step is {stepTokens}; it must be a multiple of the segment of {n} tokens.");
         }
 
-        AtLeast(1, width, layers, heads, headWidth);
+        if (length % stepTokens != 0 || length > 1 << 24)
+        {
+            throw new InputException($"--document is {length}; it must be a multiple of the {stepTokens} tokens of a step, and at most 16M.");
+        }
+
+        AtLeast(1, rows, width, layers, heads, headWidth);
         if (arguments.GetValue(headWidth) % 2 != 0)
         {
             throw new InputException($"--head-width is {arguments.GetValue(headWidth)}; it must be even, for rotary positions.");
@@ -92,8 +104,9 @@ public sealed class LmOptions
             People = peopleCount,
             Tokens = TokenCount.Parse(arguments.GetValue(tokens)!),
             BaseTokens = TokenCount.Parse(arguments.GetValue(baseTokens)!),
-            StepTokens = StepTokens,
-            StepsOfDocument = (int)(length / StepTokens),
+            Rows = arguments.GetValue(rows),
+            StepTokens = (int)stepTokens,
+            StepsOfDocument = (int)(length / stepTokens),
             HeldOutTokens = (int)Math.Min(1 << 28, TokenCount.Parse(arguments.GetValue(heldOutTokens)!)),
             Rate = arguments.GetValue(rate),
             Sizes = new DecoderOptions

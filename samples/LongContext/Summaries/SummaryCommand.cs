@@ -52,7 +52,7 @@ public static class SummaryCommand
             set_num_threads(1); // the kernels are too small to split across threads
             using var model = folder.Model(settings);
             var writer = new SummaryWriter(model, encoding, mostTokens, arguments.GetValue(sample) ? new Sampler(Temperature, TopP, arguments.GetValue(seed)) : Sampler.Greedy());
-            var evaluation = new SummaryEvaluation(texts, percents, knowsFacts: file is null);
+            var evaluation = new SummaryEvaluation(texts, percents, knowsFacts: file is null, settings.IsLocal);
             IReadOnlyList<SummaryResult> results = [];
             AnsiConsole.Progress().Start(display =>
             {

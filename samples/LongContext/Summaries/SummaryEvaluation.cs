@@ -19,11 +19,11 @@ public sealed record SummaryResult(double Percent, bool HasMemory, string Writte
     public double? Right => Told is null ? null : (double)SummaryPair.LinesOf(Reference).Intersect(SummaryPair.LinesOf(Written)).Count() / SummaryPair.LinesOf(Reference).Count;
 }
 
-/// <summary>Writes the summaries of texts of which more and more is read, and again without the memory.</summary>
-public sealed class SummaryEvaluation(IReadOnlyList<SummaryPair> pairs, IReadOnlyList<double> percents, bool knowsFacts)
+/// <summary>Writes the summaries of texts of which more and more is read, with the memory, if the model has one, and without it.</summary>
+public sealed class SummaryEvaluation(IReadOnlyList<SummaryPair> pairs, IReadOnlyList<double> percents, bool knowsFacts, bool isLocal)
 {
     /// <summary>How many summaries are written.</summary>
-    public int Count => 2 * pairs.Count * percents.Count;
+    public int Count => (isLocal ? 1 : 2) * pairs.Count * percents.Count;
 
     /// <param name="model">The model, whose gates are closed afterwards.</param>
     /// <param name="write">Writes the summary of a text.</param>
@@ -32,7 +32,7 @@ public sealed class SummaryEvaluation(IReadOnlyList<SummaryPair> pairs, IReadOnl
     public IReadOnlyList<SummaryResult> Run(ContextDecoder model, Func<string, string> write, Action done, CancellationToken cancellation)
     {
         var results = new List<SummaryResult>();
-        foreach (var hasMemory in new[] { true, false })
+        foreach (var hasMemory in isLocal ? [false] : new[] { true, false })
         {
             if (!hasMemory)
             {

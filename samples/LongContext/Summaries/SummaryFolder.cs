@@ -60,7 +60,13 @@ public sealed class SummaryFolder(string location)
     public static ContextDecoder Create(SummarySettings settings)
     {
         torch.manual_seed(settings.Seed);
-        return ComparedSystem.Named(SystemName).Create(settings.Sizes);
+        var model = ComparedSystem.Named(SystemName).Create(settings.Sizes);
+        if (settings.IsLocal)
+        {
+            model.CloseGates();
+        }
+
+        return model;
     }
 
     public void Save(ContextDecoder model) => AtomicFile.Write(Weights, file =>

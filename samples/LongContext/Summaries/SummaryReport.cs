@@ -83,10 +83,10 @@ public sealed class SummaryReport(IReadOnlyList<SummaryResult> results)
         if (KnowsFacts)
         {
             lines.Add(Line("facts right, memory on, %", "on", line => line.FactsRight!.Value));
-            lines.Add(Line("facts in the part that was read, %", "on", line => line.FactsRead!.Value));
+            lines.Add(Line("facts in the part that was read, %", "off", line => line.FactsRead!.Value));
         }
 
-        return LineChart.Svg("Summaries by how much of the text was read", lines, [], isLinear: true, xTitle: "% of the text read");
+        return LineChart.Svg("Summaries by how much of the text was read", [.. lines.Where(line => line.Points.Count > 0)], [], isLinear: true, xTitle: "% of the text read");
 
         ChartLine Line(string title, string memory, Func<SummaryLine, double> number) =>
             new(title, [.. Lines.Where(line => line.Memory == memory).Select(line => (line.ReadPercent, number(line)))]);

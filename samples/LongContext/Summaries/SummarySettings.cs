@@ -27,6 +27,9 @@ public sealed record SummarySettings
 
     public double Rate { get; init; } = 4e-3;
 
+    /// <summary>Whether the model is trained without its memory: with closed gates, it is one with local attention alone.</summary>
+    public bool IsLocal { get; init; }
+
     private int Segment => (int)Sizes.SegmentLength;
 
     /// <summary>

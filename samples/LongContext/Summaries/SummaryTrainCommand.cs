@@ -34,11 +34,12 @@ public static class SummaryTrainCommand
         var segment = new Option<int>("--segment") { Description = "N, tokens of a segment; at least 32.", DefaultValueFactory = _ => 128 };
         var width = new Option<int>("--width") { Description = "Width of the model.", DefaultValueFactory = _ => 96 };
         var heads = new Option<int>("--heads") { Description = "Heads of a layer.", DefaultValueFactory = _ => 3 };
+        var local = new Option<bool>("--local") { Description = "Trains the same model without its memory, by which the one with it can be judged: local attention alone." };
         var rate = new Option<double>("--rate") { Description = "The learning rate.", DefaultValueFactory = _ => 4e-3 };
         var seed = new Option<int>("--seed") { Description = "The seed.", DefaultValueFactory = _ => 1 };
         var resume = new Option<bool>("--resume") { Description = "Goes on with the interrupted training of the output folder; no other option is needed." };
         var output = SummaryCommand.FolderOption();
-        var command = new Command("train", "Trains a model to write summaries.") { pairs, heldOut, vocabulary, baseSteps, steps, longest, segment, width, heads, rate, seed, resume, output };
+        var command = new Command("train", "Trains a model to write summaries.") { pairs, heldOut, vocabulary, baseSteps, steps, longest, segment, width, heads, local, rate, seed, resume, output };
         command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C has no effect before the action returns its task
         {
             var folder = new SummaryFolder(arguments.GetValue(output)!.FullName);
@@ -108,6 +109,7 @@ public static class SummaryTrainCommand
                     Steps = SummaryCommand.AtLeast(0, arguments, steps),
                     Longest = (int)length,
                     Rate = arguments.GetValue(rate),
+                    IsLocal = arguments.GetValue(local),
                 };
             }
         }));
