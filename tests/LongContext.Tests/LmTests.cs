@@ -184,7 +184,41 @@ public sealed class LmTests : IDisposable
         Assert.DoesNotContain(perplexity.ToString("0.000", System.Globalization.CultureInfo.InvariantCulture), output);
     }
 
+    [Fact]
+    public async Task Systems_go_on_from_another_experiment_with_other_segments()
+    {
+        var sizes = "--width 16 --heads 2 --head-width 8 --held-out-tokens 1K --base-tokens 2K --tokens 2K".Split(' ');
+        var (code, output, error) = await CliTests.Run(["lm", "compare", "--systems", "paper", "--seeds", "2", "--segment", "32", "--output", folder.File("short"), .. sizes]);
+        Assert.True(code == 0, error + output);
+        string[] go = ["lm", "compare", "--seeds", "2", "--segment", "128", "--rate", "0", "--from", folder.File("short"), "--output", folder.File("long")];
+
+        (code, _, error) = await CliTests.Run([.. go, .. sizes, "--systems", "norm"]);
+        Assert.Equal(1, code);
+        Assert.Contains($"norm with seed 2 was not trained in '{folder.File("short")}'.", error);
+        (code, _, error) = await CliTests.Run([.. go, "--systems", "paper", "--width", "32"]);
+        Assert.Equal(1, code);
+        Assert.Contains("have other sizes", error);
+        Assert.False(Directory.Exists(folder.File("long")));
+
+        (code, output, error) = await CliTests.Run([.. go, .. sizes, "--systems", "paper"]);
+        Assert.True(code == 0, error + output);
+        Assert.False(File.Exists(folder.File("long/base-1.weights")));
+        using var trained = Load("short", 32);
+        using var continued = Load("long", 128);
+        var unchanged = trained.named_parameters().Zip(continued.named_parameters()).Where(pair => !pair.First.name.EndsWith("gate", StringComparison.Ordinal)).ToArray();
+        Assert.NotEmpty(unchanged);
+        Assert.All(unchanged, pair => Assert.Equal(0, (pair.First.parameter - pair.Second.parameter).abs().max().item<float>())); // --rate 0
+
+        ContextDecoder Load(string name, int segment)
+        {
+            var model = ComparedSystem.Named("paper").Create(Sizes with { SegmentLength = segment });
+            model.load(folder.File($"{name}/paper-2.weights"));
+            return model;
+        }
+    }
+
     [Theory]
+    [InlineData("There is no experiment in", "lm", "compare", "--from", "nowhere")]
     [InlineData("--text needs --held-out", "lm", "compare", "--text", "a.txt")]
     [InlineData("--held-out needs --text", "lm", "compare", "--held-out", "a.txt")]
     [InlineData("There is no file", "lm", "compare", "--text", "no.txt", "--held-out", "no.txt")]

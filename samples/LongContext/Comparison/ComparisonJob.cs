@@ -18,21 +18,27 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
     /// <summary>The training of the base.</summary>
     public static ComparisonJob Base(string folder) => new(folder, ComparedSystem.Base.Name, BaseSeed);
 
-    /// <summary>The job whose weights it starts from; null for the base.</summary>
-    public ComparisonJob? Before => System == ComparedSystem.Base.Name ? null : ComparedSystem.Named(System).After is { } after ? this with { System = after } : Base(Folder);
-
     /// <summary>Whether weights and result are in the folder; the base has no result.</summary>
-    public bool IsFinished => File.Exists(Weights) && (Before is null || ComparisonResult.Load(Folder, System, Seed) is not null);
+    public bool IsFinished => File.Exists(Weights) && (IsBase || ComparisonResult.Load(Folder, System, Seed) is not null);
 
     public string Weights => Path.Combine(Folder, $"{System}-{Seed}.weights");
 
+    private bool IsBase => System == ComparedSystem.Base.Name;
+
     private string Checkpoint => Path.Combine(Folder, $"{System}-{Seed}.checkpoint");
+
+    /// <summary>The job whose weights it starts from; null for the base.</summary>
+    public ComparisonJob? Before(Experiment experiment) =>
+        IsBase ? null
+        : ComparedSystem.Named(System).After is { } after ? this with { System = after }
+        : experiment.From is { } folder ? this with { Folder = folder }
+        : Base(Folder);
 
     /// <summary>How many tokens it reads.</summary>
     public long TokensOf(Experiment experiment)
     {
         var system = ComparedSystem.Named(System);
-        return Before is null ? experiment.BaseTokens : system.After is null || system.SequenceTokens is not null ? experiment.Tokens : experiment.Tokens / 3;
+        return IsBase ? experiment.BaseTokens : system.After is null || system.SequenceTokens is not null ? experiment.Tokens : experiment.Tokens / 3;
     }
 
     /// <summary>Trains, or goes on with a training that was interrupted, and writes weights and result.</summary>
@@ -48,7 +54,7 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
         var experiment = Experiment.Load(Folder);
         var (corpus, system) = (experiment.Open(Folder), ComparedSystem.Named(System));
         using var model = system.Create(experiment.Sizes);
-        if (Before is { } before)
+        if (Before(experiment) is { } before)
         {
             using var trained = ComparedSystem.Named(before.System).Create(experiment.Sizes);
             trained.load(before.Weights);
@@ -75,7 +81,7 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
             using var writer = new BinaryWriter(file, global::System.Text.Encoding.UTF8, leaveOpen: true);
             model.save(writer);
         });
-        if (Before is not null)
+        if (!IsBase)
         {
             ComparisonResult.Of(this, model, experiment, corpus, seconds).Save(Folder);
         }
@@ -91,9 +97,9 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
         }
     }
 
-    private Training Trainer(ContextDecoder model, Corpus corpus, Experiment experiment, ComparedSystem system, ISequenceGroup? group) => (Before, system.SequenceTokens) switch
+    private Training Trainer(ContextDecoder model, Corpus corpus, Experiment experiment, ComparedSystem system, ISequenceGroup? group) => (IsBase, system.SequenceTokens) switch
     {
-        (null, _) => SystemTraining.OfBase(model, corpus, experiment, Seed),
+        (true, _) => SystemTraining.OfBase(model, corpus, experiment, Seed),
         (_, { } length) => new SequenceTraining(model, corpus, experiment, Seed, length, group),
         _ => SystemTraining.OfSystem(model, corpus, experiment, Seed, system.After is not null),
     };

@@ -28,9 +28,15 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
             throw new InputException("--workers must be at least 1.");
         }
 
+        experiment.CheckFrom();
+        var plan = Plan();
+        if (plan.Select(job => job.Before(experiment)).FirstOrDefault(before => before is not null && before.Folder != folder && !before.IsFinished) is { } missing)
+        {
+            throw new InputException($"{missing.System} with seed {missing.Seed} was not trained in '{missing.Folder}'.");
+        }
+
         experiment.Claim(folder);
         experiment.Open(folder);
-        var plan = Plan();
         try
         {
             await AnsiConsole.Progress()
@@ -44,7 +50,7 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
                     while (waiting.Count + running.Count > 0)
                     {
                         cancellation.ThrowIfCancellationRequested();
-                        while (running.Count < Workers && waiting.FirstOrDefault(job => job.Before?.IsFinished ?? true) is { } ready)
+                        while (running.Count < Workers && waiting.FirstOrDefault(job => job.Before(experiment)?.IsFinished ?? true) is { } ready)
                         {
                             waiting.Remove(ready);
                             running.Add(TrainOne(ready, display, overall));
@@ -82,7 +88,8 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
     private List<ComparisonJob> Plan()
     {
         var needed = systems.SelectMany(WithThoseBefore).DistinctBy(system => system.Name).OrderBy(system => WithThoseBefore(system).Count());
-        return [ComparisonJob.Base(folder), .. from system in needed from seed in seeds select new ComparisonJob(folder, system.Name, seed)];
+        var begin = experiment.From is null ? [ComparisonJob.Base(folder)] : Array.Empty<ComparisonJob>();
+        return [.. begin, .. from system in needed from seed in seeds select new ComparisonJob(folder, system.Name, seed)];
 
         static IEnumerable<ComparedSystem> WithThoseBefore(ComparedSystem system) =>
             system.After is { } before ? WithThoseBefore(ComparedSystem.Named(before)).Append(system) : [system];

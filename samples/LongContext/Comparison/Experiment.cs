@@ -18,6 +18,9 @@ public sealed record Experiment
 
     public required DecoderOptions Sizes { get; init; }
 
+    /// <summary>A folder in which the systems were trained before, and from whose weights they go on; null if they begin with the base.</summary>
+    public string? From { get; init; }
+
     /// <summary>Tokens that the base reads.</summary>
     public long BaseTokens { get; init; } = 1_200_000;
 
@@ -44,6 +47,17 @@ public sealed record Experiment
 
     /// <summary>Whether the held-out chronicles are those that settings are chosen by.</summary>
     public bool ForChoosing { get; init; }
+
+    /// <summary>Checks that the models of <see cref="From"/> can go on with this experiment.</summary>
+    /// <exception cref="InputException">They cannot.</exception>
+    public void CheckFrom()
+    {
+        if (From is not null && Load(From) is var before
+            && (before.Sizes with { SegmentLength = Sizes.SegmentLength } != Sizes || JsonSerializer.Serialize(before.Text) != JsonSerializer.Serialize(Text)))
+        {
+            throw new InputException($"The models in '{From}' have other sizes or read another text: only the segment and the training may differ.");
+        }
+    }
 
     /// <summary>Takes a folder for the experiment.</summary>
     /// <exception cref="InputException">The folder holds another experiment.</exception>

@@ -18,6 +18,11 @@ public sealed class LmOptions
 
     private readonly Option<int> people = new("--people") { Description = "People of a chronicle, 2 to 32.", DefaultValueFactory = _ => 16 };
     private readonly Option<string> tokens = new("--tokens") { Description = "How many tokens each system reads after the base.", DefaultValueFactory = _ => "3M" };
+    private readonly Option<DirectoryInfo?> from = new("--from")
+    {
+        Description = "The output folder of another experiment, perhaps with other segments: systems go on from their weights there, and there is no base.",
+    };
+
     private readonly Option<string> baseTokens = new("--base-tokens") { Description = "How many tokens the base reads.", DefaultValueFactory = _ => "1200K" };
     private readonly Option<string> document = new("--document") { Description = "Tokens of a training document, over which memory is carried: a multiple of --step.", DefaultValueFactory = _ => "2K" };
     private readonly Option<string> step = new("--step")
@@ -51,7 +56,7 @@ public sealed class LmOptions
 
     public void AddTo(Command command)
     {
-        foreach (var option in new Option[] { text, heldOut, vocabulary, people, tokens, baseTokens, document, step, rows, heldOutTokens, rate, segment, width, layers, heads, headWidth, log, resume, output })
+        foreach (var option in new Option[] { text, heldOut, vocabulary, people, tokens, from, baseTokens, document, step, rows, heldOutTokens, rate, segment, width, layers, heads, headWidth, log, resume, output })
         {
             command.Options.Add(option);
         }
@@ -103,6 +108,7 @@ public sealed class LmOptions
             Text = files,
             People = peopleCount,
             Tokens = TokenCount.Parse(arguments.GetValue(tokens)!),
+            From = arguments.GetValue(from)?.FullName,
             BaseTokens = TokenCount.Parse(arguments.GetValue(baseTokens)!),
             Rows = arguments.GetValue(rows),
             StepTokens = (int)stepTokens,

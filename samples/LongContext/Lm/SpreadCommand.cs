@@ -23,7 +23,7 @@ public static class SpreadCommand
         {
             var before = ComparedSystem.Named(arguments.GetValue(system)!);
             var job = new ComparisonJob(arguments.GetValue(folder)!.FullName, before.AtLength(TokenCount.Parse(arguments.GetValue(length)!)).Name, arguments.GetValue(seed));
-            if (!job.Before!.IsFinished)
+            if (!job.Before(Experiment.Load(job.Folder))!.IsFinished)
             {
                 throw new InputException($"{before.Name} with seed {job.Seed} was not trained in '{job.Folder}': train it with lm train.");
             }
