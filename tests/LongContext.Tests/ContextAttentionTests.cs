@@ -62,6 +62,7 @@ public sealed class ContextAttentionTests
         if (memorizes)
         {
             weights["gate"].copy_(tensor(new[] { -0.5f, 1 }));
+            weights["memory_scale"].copy_(tensor(new[] { 4f, 12 }));
         }
 
         var x = randn(1, Tokens, Sizes.Width);
@@ -77,9 +78,10 @@ public sealed class ContextAttentionTests
                 var near = Attend(seen, i => Rotate(Head(k[i], h), i).dot(Rotate(Head(q[t], h), t)).item<float>(), i => Head(v[i], h));
                 if (memorizes && segment > 0)
                 {
-                    double Similarity(int i) => Head(k[i], h).dot(Head(q[t], h)).item<float>();
-                    var share = weights["gate"][h].sigmoid();
-                    near = (share * Attend([.. Enumerable.Range(0, segment).OrderByDescending(Similarity).Take(32)], Similarity, i => Head(v[i], h))) + ((1 - share) * near);
+                    double Cosine(int i) => (Head(k[i], h).dot(Head(q[t], h)) / Head(k[i], h).norm() / Head(q[t], h).norm()).item<float>();
+                    var (share, scale) = (weights["gate"][h].sigmoid(), weights["memory_scale"][h].item<float>());
+                    int[] found = [.. Enumerable.Range(0, segment).OrderByDescending(Cosine).Take(32)];
+                    near = (share * Attend(found, i => scale * Math.Sqrt(Width) * Cosine(i), i => Head(v[i], h))) + ((1 - share) * near);
                 }
 
                 heads.Add(near);

@@ -49,8 +49,10 @@ public sealed class ContextDecoder : nn.Module<Tensor, Tensor>
         using var scope = NewDisposeScope();
         var body = decoder.Body;
         var x = body.Embedding.call(tokens);
-        x = memory is null ? body.Through(x) : memory.call(x, body.Through);
-        return decoder.Logits(body.Norm.call(x)).MoveToOuterDisposeScope();
+        x = memory is null ? Outputs(x) : memory.call(x, Outputs);
+        return decoder.Logits(x).MoveToOuterDisposeScope();
+
+        Tensor Outputs(Tensor embedded) => body.Norm.call(body.Through(embedded));
     }
 
     /// <summary>Starts new documents.</summary>

@@ -6,22 +6,23 @@ namespace LongContext.LanguageModel;
 
 /// <summary>
 /// Memorizing Transformers (Wu et al., arXiv 2203.08913): in addition to Transformer-XL's attention, each query attends exactly to the 32 most similar of the
-/// last R keys before its segment; a learned gate for each head mixes the two. Keys and values are kept without position and without gradient.
+/// last R keys before its segment; a learned gate for each head mixes the two. Keys and values are kept without position and without gradient. As in that paper queries and
+/// keys have length 1 and a learned scale for each head, here in the search alone, so that the layer is the base's on a single segment.
 /// </summary>
 public sealed class MemorizingContext : TransformerXLContext
 {
     private const int Neighbours = 32;
+    private const double InitialScale = 10;
 
-    private readonly Parameter gate;
+    private readonly Parameter gate, memory_scale; // (H)
     private readonly long capacity; // R
-    private readonly Scalar root; // of the width of a head
     private (Tensor Keys, Tensor Values)? memory; // (B, H, at most R, K)
 
     public MemorizingContext(DecoderOptions options) : base(nameof(MemorizingContext), options)
     {
         capacity = 32 * options.SegmentLength;
-        root = Math.Sqrt(options.HeadWidth);
         gate = new Parameter(zeros(options.Heads));
+        memory_scale = new Parameter(full(options.Heads, InitialScale));
         RegisterComponents();
         InitializeProjections();
     }
@@ -36,19 +37,21 @@ public sealed class MemorizingContext : TransformerXLContext
     protected override Tensor Attend(Tensor q, Tensor k, Tensor v)
     {
         var held = memory?.Keys.size(2) ?? 0;
-        var (keys, values) = (All(memory?.Keys, k), All(memory?.Values, v));
-        var attended = base.Attend(q, k, v);
+        var (keys, values) = (All(memory?.Keys, Unit(k)), All(memory?.Values, v));
+        var (queries, attended) = (Unit(q), base.Attend(q, k, v));
         var mixed = new List<Tensor>();
         for (var s = 0; s < q.size(1); s++)
         {
             var end = held + (s * Options.SegmentLength);
             var start = Math.Max(0, end - capacity);
-            mixed.Add(end == 0 ? attended.select(1, s) : Mix(attended.select(1, s), Nearest(q.select(1, s), keys.narrow(2, start, end - start), values.narrow(2, start, end - start))));
+            mixed.Add(end == 0 ? attended.select(1, s) : Mix(attended.select(1, s), Nearest(queries.select(1, s), keys.narrow(2, start, end - start), values.narrow(2, start, end - start))));
         }
 
         ForgetMemory();
         memory = (Newest(keys), Newest(values));
         return stack(mixed, 1);
+
+        static Tensor Unit(Tensor heads) => nn.functional.normalize(heads, dim: -1);
 
         static Tensor All(Tensor? held, Tensor heads)
         {
@@ -59,7 +62,7 @@ public sealed class MemorizingContext : TransformerXLContext
         Tensor Newest(Tensor all) => all.narrow(2, Math.Max(0, all.size(2) - capacity), Math.Min(capacity, all.size(2))).clone().DetachFromDisposeScope();
     }
 
-    /// <summary>Attention of q (B, H, N, K) to the most similar of L keys, (B, H, L, K).</summary>
+    /// <summary>Attention of q (B, H, N, K) to the most similar of L keys, (B, H, L, K), all of length 1.</summary>
     /// <remarks>
     /// The search has no gradient: it goes through the keys that are found. Their whole rows are copied, which is faster than gathering single elements.
     /// </remarks>
@@ -69,7 +72,7 @@ public sealed class MemorizingContext : TransformerXLContext
         var count = Math.Min(Neighbours, held);
         var found = Search(q, keys, (int)count).add(arange(0, batch * heads * held, held, int64).view(batch, heads, 1, 1), Numbers.One).flatten();
         var (chosenKeys, chosenValues) = (Rows(keys), Rows(values)); // (B, H, N, 32, K)
-        var weights = q.unsqueeze(-2).matmul(chosenKeys.transpose(-2, -1)).div(root).softmax(-1);
+        var weights = q.unsqueeze(-2).matmul(chosenKeys.transpose(-2, -1)).mul(memory_scale.view(-1, 1, 1, 1)).softmax(-1);
         return weights.matmul(chosenValues).squeeze(-2);
 
         Tensor Rows(Tensor of) => of.reshape(-1, width).index_select(0, found).view(batch, heads, n, count, width);
@@ -99,15 +102,5 @@ public sealed class MemorizingContext : TransformerXLContext
         memory?.Keys.Dispose();
         memory?.Values.Dispose();
         memory = null;
-    }
-
-    protected override void Dispose(bool disposing)
-    {
-        if (disposing)
-        {
-            root.Dispose();
-        }
-
-        base.Dispose(disposing);
     }
 }

@@ -5,7 +5,7 @@ namespace LongContext.LanguageModel;
 
 /// <summary>
 /// The memory of a Recurrent Memory Transformer (Bulatov et al., arXiv 2207.06881): p tokens that stand before and behind each segment, [memory, N tokens, memory].
-/// The outputs of the last layer at the places behind the segment are the memory of the next one; gradients flow through it.
+/// The model's outputs at the places behind the segment are the memory of the next one; gradients flow through it.
 /// </summary>
 public sealed class RecurrentMemory : nn.Module<Tensor, Func<Tensor, Tensor>, Tensor>
 {
@@ -26,15 +26,15 @@ public sealed class RecurrentMemory : nn.Module<Tensor, Func<Tensor, Tensor>, Te
 
     /// <summary>Reads segments one after another.</summary>
     /// <param name="x">(B, S*N, D)</param>
-    /// <param name="layers">All layers of the model, (B, p + N + p, D) to the same shape.</param>
-    public override Tensor forward(Tensor x, Func<Tensor, Tensor> layers)
+    /// <param name="body">All layers of the model and its last norm, (B, p + N + p, D) to the same shape.</param>
+    public override Tensor forward(Tensor x, Func<Tensor, Tensor> body)
     {
         var tokens = initial.size(0);
         var current = memory ?? initial.unsqueeze(0).expand(x.size(0), -1, -1);
         var outputs = new List<Tensor>();
         for (long start = 0; start < x.size(1); start += segmentLength)
         {
-            var y = layers(cat([current, x.narrow(1, start, segmentLength), current], 1));
+            var y = body(cat([current, x.narrow(1, start, segmentLength), current], 1));
             outputs.Add(y.narrow(1, tokens, segmentLength));
             current = y.narrow(1, tokens + segmentLength, tokens);
         }
