@@ -166,7 +166,7 @@ public sealed class AdaptTests
 
     [Theory]
     [InlineData("--longest is 64; it must be from 128 to 1M tokens.", "--longest", "64")]
-    [InlineData("--steps must be at least 1.", "--steps", "0")]
+    [InlineData("--steps is 0; it must be at least 1.", "--steps", "0")]
     [InlineData("There is no update rule 'cosine': it is linear or delta.", "--rule", "cosine")]
     public async Task Bad_input_ends_with_one_sentence(string message, params string[] arguments)
     {

@@ -160,7 +160,7 @@ public sealed class LmTests : IDisposable
         Assert.Contains("bits per", output);
         var rows = await File.ReadAllLinesAsync(folder.File("out/lm.csv"));
         Assert.StartsWith("system,seed,tokens,numbers_held,perplexity,bits_per_byte,", rows[0], StringComparison.Ordinal);
-        Assert.Equal(["xl", "norm-delta-two"], rows.Skip(1).Select(row => row.Split(',')[0]));
+        Assert.Equal(["xl", "norm-delta", "norm-delta-two"], rows.Skip(1).Select(row => row.Split(',')[0])); // all that was trained
         Assert.Contains("xl,1,position,1024,1024,", await File.ReadAllTextAsync(folder.File("out/lm-loss.csv")));
         Assert.Contains("Transformer-XL", await File.ReadAllTextAsync(folder.File("out/lm-position.svg")));
         Assert.True(Directory.EnumerateFiles(folder.File("log"), "*", SearchOption.AllDirectories).Count(file => new FileInfo(file).Length > 0) >= 2);
@@ -171,6 +171,7 @@ public sealed class LmTests : IDisposable
         Assert.True(code == 0, error + output);
         Assert.True(File.Exists(folder.File("out/rmt-1.weights")));
         Assert.Equal(written, File.GetLastWriteTimeUtc(folder.File("out/xl-1.weights")));
+        Assert.Equal([.. rows[..2], "rmt"], (await File.ReadAllLinesAsync(folder.File("out/lm.csv")))[..3].Select((row, i) => i < 2 ? row : row.Split(',')[0]));
 
         // The evaluation of the held-out text gives the perplexities of the comparison.
         (code, output, error) = await CliTests.Run(["lm", "eval", "--systems", "xl", "--output", folder.File("out")]);
@@ -185,10 +186,110 @@ public sealed class LmTests : IDisposable
     }
 
     [Fact]
+    public async Task What_cannot_be_read_is_refused_before_anything_is_trained()
+    {
+        File.WriteAllText(folder.File("train.txt"), TextCorpusTests.Sentences(1, 2000));
+        File.WriteAllText(folder.File("short.txt"), "The cat.");
+        string[] texts = ["lm", "compare", "--text", folder.File("train.txt"), "--held-out", folder.File("train.txt"), "--systems", "local", "--vocabulary", "300"];
+
+        await Refuses("must have more than 1024", [.. texts[..4], "--text", folder.File("train.txt"), "--held-out", folder.File("short.txt"), .. texts[6..]]);
+        await Refuses("Held-out documents of 5000 tokens cannot be read", [.. texts[..2], "--held-out-tokens", "5000"]);
+        File.WriteAllText(folder.File("test.txt"), TextCorpusTests.Sentences(2, 2000));
+        await Refuses("No text has 65537 tokens", [.. texts[..4], "--held-out", folder.File("test.txt"), .. texts[6..], "--document", "64K"]);
+
+        async Task Refuses(string message, string[] arguments)
+        {
+            var (code, _, error) = await CliTests.Run([.. arguments, "--output", folder.File("out")]);
+            Assert.Equal(1, code);
+            Assert.Contains(message, error);
+            Assert.Empty(Directory.Exists(folder.File("out")) ? Directory.GetFiles(folder.File("out"), "*.weights") : []);
+            if (Directory.Exists(folder.File("out")))
+            {
+                Directory.Delete(folder.File("out"), recursive: true);
+            }
+        }
+    }
+
+    /// <summary>One training that fails ends the run with its sentence, and the other trainings with it.</summary>
+    [Fact]
+    public async Task A_training_that_fails_ends_the_run_with_one_sentence()
+    {
+        string[] run =
+        [
+            "lm", "compare", "--workers", "2", "--systems", "xl", "local", "--width", "16", "--heads", "2", "--head-width", "8", "--held-out-tokens", "1K", "--base-tokens", "2K", "--tokens", "64M",
+            "--output", folder.File("out"),
+        ];
+        Directory.CreateDirectory(folder.File("out"));
+        File.WriteAllText(folder.File("out/xl-1.checkpoint"), "nothing");
+
+        var (code, _, error) = await CliTests.Run(run);
+
+        Assert.Equal(1, code);
+        Assert.StartsWith("xl, seed 1: ", error, StringComparison.Ordinal);
+        Assert.Contains("is not a checkpoint", error);
+        Assert.Single(error.Trim().Split('\n'));
+        Assert.True(File.Exists(folder.File("out/base-1.weights")));
+        Assert.False(File.Exists(folder.File("out/local-1.weights"))); // 64M tokens would have taken an hour
+    }
+
+    /// <summary>A loss that is no number ends the training.</summary>
+    [Fact]
+    public void A_training_that_diverges_ends_with_a_sentence()
+    {
+        using var scope = NewDisposeScope();
+        var experiment = new Experiment { Sizes = Sizes, Tokens = 64 * 2048, Rate = 1 };
+        using var model = ComparedSystem.Named("local").Create(Sizes);
+        using (no_grad())
+        {
+            model.parameters().First().fill_(float.NaN);
+        }
+
+        using var training = SystemTraining.OfSystem(model, experiment.Open(folder.Path), experiment, seed: 1, isLater: false);
+        var message = Assert.Throws<InputException>(() => training.Run(0, _ => { }, _ => { }, CancellationToken.None)).Message;
+        Assert.Contains("The loss of step 1 is NaN", message);
+    }
+
+    /// <summary>An interrupt in another process of the group ends the training in this one, which then keeps its checkpoint and writes no weights.</summary>
+    [Fact]
+    public void A_training_that_another_process_interrupts_is_not_taken_for_finished()
+    {
+        var small = Sizes with { Layers = 1, Width = 8, Heads = 1 };
+        new Experiment { Sizes = small, Tokens = SequenceTraining.StepTokens, BaseTokens = 2048, HeldOutTokens = 1024 }.Claim(folder.Path);
+        ComparisonJob.Base(folder.Path).Run(_ => { }, null, CancellationToken.None);
+        var job = new ComparisonJob(folder.Path, "paper", 1);
+        job.Run(_ => { }, null, CancellationToken.None);
+        var longer = job with { System = "paper@16K" };
+
+        longer.Run(_ => Assert.Fail("a step was taken"), null, CancellationToken.None, new InterruptedGroup());
+
+        Assert.True(job.IsFinished);
+        Assert.False(longer.IsFinished);
+        Assert.False(File.Exists(longer.Weights));
+    }
+
+    /// <summary>A group of one process, in which another one is always interrupted.</summary>
+    private sealed class InterruptedGroup : InfiniAttention.ISequenceGroup
+    {
+        public int Rank => 0;
+
+        public int Size => 1;
+
+        public void Sum(Tensor x) => x.fill_(1);
+
+        public Task ExclusiveSum(Tensor x, Tensor sum, bool fromLast = false) => throw new NotSupportedException();
+
+        public void Send(Tensor x, int rank) => throw new NotSupportedException();
+
+        public void Receive(Tensor x, int rank) => throw new NotSupportedException();
+
+        public void Broadcast(Tensor x, int rank) => throw new NotSupportedException();
+    }
+
+    [Fact]
     public async Task Systems_go_on_from_another_experiment_with_other_segments()
     {
-        var sizes = "--width 16 --heads 2 --head-width 8 --held-out-tokens 1K --base-tokens 2K --tokens 2K".Split(' ');
-        var (code, output, error) = await CliTests.Run(["lm", "compare", "--systems", "paper", "--seeds", "2", "--segment", "32", "--output", folder.File("short"), .. sizes]);
+        var sizes = "--width 16 --heads 2 --head-width 8 --held-out-tokens 1K --tokens 2K".Split(' ');
+        var (code, output, error) = await CliTests.Run(["lm", "compare", "--systems", "paper", "--seeds", "2", "--segment", "32", "--base-tokens", "2K", "--output", folder.File("short"), .. sizes]);
         Assert.True(code == 0, error + output);
         string[] go = ["lm", "compare", "--seeds", "2", "--segment", "128", "--rate", "0", "--from", folder.File("short"), "--output", folder.File("long")];
 
@@ -228,6 +329,14 @@ public sealed class LmTests : IDisposable
     [InlineData("--document is 1000; it must be a multiple of the 1024 tokens of a step", "lm", "compare", "--document", "1000")]
     [InlineData("--document is 2048; it must be a multiple of the 4096 tokens of a step", "lm", "compare", "--step", "4K")]
     [InlineData("--rows is 0; it must be at least 1.", "lm", "compare", "--rows", "0")]
+    [InlineData("--rate must be at least 0 and less than 1.", "lm", "compare", "--rate", "NaN")]
+    [InlineData("leave --tokens out", "lm", "compare", "--resume", "--tokens", "6M")]
+    [InlineData("leave --base-tokens out", "lm", "compare", "--from", "nowhere", "--base-tokens", "1M")]
+    [InlineData("leave --vocabulary out", "lm", "compare", "--vocabulary", "300")]
+    [InlineData("The training of base would read 512 tokens, and one step reads 1024", "lm", "compare", "--base-tokens", "512")]
+    [InlineData("The training of norm-delta-two would read 1024 tokens, and one step reads 2048", "lm", "compare", "--tokens", "3K")]
+    [InlineData("The training of norm-delta@1K would read 32768 tokens, and one step reads 65536", "lm", "lengths", "--tokens", "32K")]
+    [InlineData("The base is trained by itself", "lm", "train", "--system", "base")]
     [InlineData("--head-width is 7; it must be even", "lm", "train", "--system", "xl", "--head-width", "7")]
     [InlineData("--layers is 0; it must be at least 1.", "lm", "train", "--system", "xl", "--layers", "0")]
     [InlineData("--people is 50; it must be from 2 to 32.", "lm", "train", "--system", "xl", "--people", "50")]

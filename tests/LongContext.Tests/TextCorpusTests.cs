@@ -56,13 +56,14 @@ public sealed class TextCorpusTests : IDisposable
     public void Documents_are_pieces_of_the_files_and_the_same_for_the_same_seed_and_number()
     {
         string[] files = [Write("short", "the cat"), Write("one", Sentences(1, 300)), Write("two", Sentences(2, 900))];
-        TextCorpus.Prepare(files, Write("last", Sentences(3, 200)), 300, folder.File("text"));
-        var corpus = TextCorpus.Load(folder.File("text"), length: 100);
+        TextCorpus.Prepare(files, Write("last", Sentences(3, 2000)), 300, folder.File("text"));
+        var corpus = TextCorpus.Load(folder.File("text"), length: 2100);
 
         Assert.True(TextCorpus.IsPrepared(folder.File("text")));
-        Assert.Equal(101, corpus.HeldOut().Single().Tokens.Length);
+        Assert.Equal(2 * Scores.StepTokens + 1, corpus.HeldOut().Single().Tokens.Length); // whole steps, and the token before them
         Assert.StartsWith(Decoded(corpus.HeldOut().Single()), File.ReadAllText(folder.File("last")), StringComparison.Ordinal);
-        Assert.Equal(File.ReadAllBytes(folder.File("last")).Length / (double)corpus.Encoding.Encode(File.ReadAllBytes(folder.File("last"))).Length, corpus.BytesPerToken!.Value, 1e-12);
+        Assert.Equal(corpus.Encoding.Decode(corpus.HeldOut().Single().Tokens[1..].ToArray()).Length / (2.0 * Scores.StepTokens), corpus.BytesPerToken!.Value, 1e-12);
+        Assert.Contains("it must have more than 1024", Assert.Throws<InputException>(() => corpus.WithHeldOut(new byte[1024], 2048)).Message);
 
         var texts = files.Select(File.ReadAllText).ToArray();
         var found = Enumerable.Range(0, 200).Select(number => Array.FindIndex(texts, text => text.Contains(Decoded(corpus.Training(1, number, 65)), StringComparison.Ordinal))).ToArray();

@@ -36,8 +36,9 @@ public static class AdaptCommand
         command.SetAction((arguments, cancellation) => Task.Run(() => // Ctrl-C has no effect before the action returns its task
         {
             if (folder.Settings(arguments, Rule(arguments.GetValue(rule)!), MemoryVariant.Parse(arguments.GetValue(memory)!, arguments.GetValue(localSegments)),
-                AtLeastOne(arguments.GetValue(steps), "--steps"), arguments.GetValue(seed)) is { } adaptation)
+                arguments.AtLeast(1, steps), arguments.GetValue(seed)) is { } adaptation)
             {
+                arguments.Refuse([plainFiller, plainSteps, longest, svg], "With --model no model is trained first");
                 return new FolderAdaptation(adaptation).Run(cancellation) ? Cli.Success : Cli.Interrupted;
             }
 
@@ -47,8 +48,8 @@ public static class AdaptCommand
                 Seed = arguments.GetValue(seed),
                 Memory = MemoryVariant.Parse(arguments.GetValue(memory)!, arguments.GetValue(localSegments)),
                 WeighsFiller = !arguments.GetValue(plainFiller),
-                PlainSteps = AtLeastOne(arguments.GetValue(plainSteps), "--plain-steps"),
-                ContinuedSteps = AtLeastOne(arguments.GetValue(steps), "--steps"),
+                PlainSteps = arguments.AtLeast(1, plainSteps),
+                ContinuedSteps = arguments.AtLeast(1, steps),
             };
             var length = TokenCount.Parse(arguments.GetValue(longest)!);
             if (length < 2 * settings.Window || length > 1 << 20)
@@ -74,8 +75,6 @@ public static class AdaptCommand
         "delta" => MemoryUpdate.Delta,
         _ => throw new InputException($"There is no update rule '{text}': it is linear or delta."),
     };
-
-    private static int AtLeastOne(int steps, string option) => steps >= 1 ? steps : throw new InputException($"{option} must be at least 1.");
 
     private static void Run(AdaptSettings settings, int longest, DirectoryInfo? svg, CancellationToken cancellation)
     {

@@ -79,7 +79,7 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
 
         Compare(outputs, model, firstSegment);
         var converted = Measure(perplexity, model, cancellation);
-        var isDone = Train(model, texts, length, cancellation);
+        var isDone = Train(model, texts, length, Origin(conversion), cancellation);
         if (isDone)
         {
             model.MergeAdapters();
@@ -112,6 +112,9 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
         return given == saved ? saved
             : throw new InputException($"'{settings.Model}' was converted already, with {saved}: give the same --segment, --gate, --rule, --memory and --local-segments.");
     }
+
+    private string Origin(ConversionOptions conversion) =>
+        $"{(settings.IsNew ? "new weights of " : "")}{settings.Model}, {conversion}, read {string.Join(", ", settings.Texts)}, held out {string.Join(", ", settings.HeldOut)}";
 
     /// <summary>The perplexities; null if interrupted.</summary>
     private static double[]? Measure(PositionPerplexity perplexity, Decoder model, CancellationToken cancellation)
@@ -211,11 +214,11 @@ public sealed class FolderAdaptation(FolderAdaptationSettings settings)
     }
 
     /// <summary>Trains from the last checkpoint on; whether it came to the end.</summary>
-    private bool Train(Decoder model, List<Tensor> texts, long length, CancellationToken cancellation) => AnsiConsole.Progress()
+    private bool Train(Decoder model, List<Tensor> texts, long length, string origin, CancellationToken cancellation) => AnsiConsole.Progress()
         .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
         .Start(display =>
         {
-            using var training = new FolderTraining(model, texts, new(length, settings.Steps, settings.Rate, settings.Seed, settings.Batch, settings.Adapters));
+            using var training = new FolderTraining(model, texts, new(length, settings.Steps, settings.Rate, settings.Seed, settings.Batch, settings.Adapters, origin));
             var first = File.Exists(CheckpointPath) ? training.Load(CheckpointPath) : 0;
             var name = $"{settings.Batch * length} tokens a step";
             var task = display.AddTask(name, maxValue: settings.Steps);

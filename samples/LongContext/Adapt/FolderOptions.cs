@@ -27,9 +27,11 @@ internal sealed class FolderOptions
     private readonly Option<bool> fromScratch = new("--from-scratch") { Description = "With --model: draws new weights at random; of the folder only config.json and the tokenizer are read." };
     private readonly Option<DirectoryInfo?> log = new("--log") { Description = "With --model: a folder for TensorBoard: loss, gates, norms of memories." };
 
+    private Option[] WithModel => [text, heldOut, output, segment, gate, length, batch, rate, lora, alpha, fromScratch, heldOutSequences, log];
+
     public void AddTo(Command command)
     {
-        foreach (var option in new Option[] { model, text, heldOut, output, segment, gate, length, batch, rate, lora, alpha, fromScratch, heldOutSequences, log })
+        foreach (var option in WithModel.Prepend(model))
         {
             command.Options.Add(option);
         }
@@ -40,9 +42,7 @@ internal sealed class FolderOptions
     {
         if (arguments.GetValue(model) is not { } folder)
         {
-            return new Option[] { lora, alpha, fromScratch }.FirstOrDefault(option => arguments.GetResult(option) is { Implicit: false }) is { } ofFolder
-                ? throw new InputException($"{ofFolder.Name} needs --model, the folder of a model.")
-                : null;
+            return WithModel.FirstOrDefault(arguments.IsGiven) is { } ofFolder ? throw new InputException($"{ofFolder.Name} needs --model, the folder of a model.") : null;
         }
 
         return new()
@@ -62,14 +62,12 @@ internal sealed class FolderOptions
             Rate = arguments.GetValue(rate) is > 0 and < 1 and var given ? given : throw new InputException("--rate must be greater than 0 and less than 1."),
             Seed = seed,
             Length = arguments.GetValue(length) is { } sequence ? TokenCount.Parse(sequence) : null,
-            Batch = AtLeastOne(batch),
-            HeldOutSequences = AtLeastOne(heldOutSequences),
+            Batch = arguments.AtLeast(1, batch),
+            HeldOutSequences = arguments.AtLeast(1, heldOutSequences),
             Adapters = Adapters(),
             IsNew = arguments.GetValue(fromScratch),
             Log = arguments.GetValue(log)?.FullName,
         };
-
-        int AtLeastOne(Option<int> option) => arguments.GetValue(option) is >= 1 and var value ? value : throw new InputException($"{option.Name} must be at least 1.");
 
         LoraSettings? Adapters() => (arguments.GetValue(lora), arguments.GetValue(alpha)) switch
         {

@@ -14,7 +14,8 @@ namespace LongContext.Adapt;
 /// <param name="Seed">The seed of which sequences are read.</param>
 /// <param name="Batch">Sequences of a step.</param>
 /// <param name="Adapters">The adapters that are trained in place of the weights; null for none.</param>
-public sealed record FolderTrainingSettings(long Length, int Steps, double Rate, int Seed, int Batch = 1, LoraSettings? Adapters = null);
+/// <param name="Origin">What is trained on what: the model, its conversion and the texts. A checkpoint of another origin is refused.</param>
+public sealed record FolderTrainingSettings(long Length, int Steps, double Rate, int Seed, int Batch = 1, LoraSettings? Adapters = null, string Origin = "");
 
 /// <summary>What a step did.</summary>
 /// <param name="Step">The next step.</param>

@@ -41,6 +41,10 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
         return IsBase ? experiment.BaseTokens : system.After is null || system.SequenceTokens is not null ? experiment.Tokens : experiment.Tokens / 3;
     }
 
+    /// <summary>How many tokens a step reads.</summary>
+    public long TokensOfStep(Experiment experiment) =>
+        IsBase ? SystemTraining.BaseStepTokens : ComparedSystem.Named(System).SequenceTokens is null ? experiment.Rows * experiment.StepTokens : SequenceTraining.StepTokens;
+
     /// <summary>Trains, or goes on with a training that was interrupted, and writes weights and result.</summary>
     /// <param name="done">Called after each step.</param>
     /// <param name="log">A folder for TensorBoard; null for none.</param>
@@ -65,12 +69,12 @@ public sealed record ComparisonJob(string Folder, string System, int Seed)
         var board = log is null || !writes ? null : new TrainingLog(Path.Combine(log, $"{System}-{Seed}"));
         var (first, secondsBefore) = File.Exists(Checkpoint) ? TrainingCheckpoint.Load<TrainingProgress>(Checkpoint, model, trainer.Optimizer) : new(0, 0);
         var clock = new TrainingClock(CheckpointEvery, secondsBefore);
-        trainer.Run(first, Keep, step =>
+        var next = trainer.Run(first, Keep, step =>
         {
             board?.Add(step, model);
             done(step);
         }, cancellation);
-        if (cancellation.IsCancellationRequested || !writes)
+        if (next < trainer.Steps || !writes) // interrupted, perhaps in another process of the group
         {
             return;
         }

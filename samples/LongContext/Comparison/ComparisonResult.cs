@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using LongContext.LanguageModel;
@@ -48,6 +49,19 @@ public sealed record ComparisonResult
     }
 
     public void Save(string folder) => AtomicFile.Write(PathOf(folder, System, Seed), JsonSerializer.Serialize(this));
+
+    /// <summary>All results of a folder, ordered by system and seed.</summary>
+    public static IReadOnlyList<ComparisonResult> All(string folder) =>
+    [
+        .. from path in Directory.GetFiles(folder, "*-*.json")
+           let name = Path.GetFileNameWithoutExtension(path)
+           let end = name.LastIndexOf('-')
+           let seed = int.TryParse(name[(end + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : (int?)null
+           where seed is not null
+           let result = Load(folder, name[..end], seed.Value)
+           orderby ComparedSystem.Place(ComparedSystem.Named(result.System)), seed
+           select result,
+    ];
 
     /// <summary>The result in a folder; null if there is none.</summary>
     public static ComparisonResult? Load(string folder, string system, int seed)

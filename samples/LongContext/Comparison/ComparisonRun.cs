@@ -16,9 +16,8 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
     /// <summary>A folder for TensorBoard; null for none.</summary>
     public string? Log { get; init; }
 
-    /// <summary>The results of the systems that were asked for, as far as they are there.</summary>
-    public IReadOnlyList<ComparisonResult> Results =>
-        [.. from system in systems from seed in seeds let result = ComparisonResult.Load(folder, system.Name, seed) where result is not null select result];
+    /// <summary>All results of the folder, those of earlier runs too.</summary>
+    public IReadOnlyList<ComparisonResult> Results => ComparisonResult.All(folder);
 
     /// <summary>Trains what is missing; when cancelled, what was finished and the last checkpoints stay.</summary>
     public async Task Train(CancellationToken cancellation)
@@ -28,15 +27,28 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
             throw new InputException("--workers must be at least 1.");
         }
 
+        if (systems.Contains(ComparedSystem.Base))
+        {
+            throw new InputException("The base is trained by itself, before the systems.");
+        }
+
         experiment.CheckFrom();
         var plan = Plan();
+        if (plan.FirstOrDefault(job => job.TokensOf(experiment) < job.TokensOfStep(experiment)) is { } empty)
+        {
+            throw new InputException($"The training of {empty.System} would read {empty.TokensOf(experiment)} tokens, and one step reads {empty.TokensOfStep(experiment)}: give more.");
+        }
+
         if (plan.Select(job => job.Before(experiment)).FirstOrDefault(before => before is not null && before.Folder != folder && !before.IsFinished) is { } missing)
         {
             throw new InputException($"{missing.System} with seed {missing.Seed} was not trained in '{missing.Folder}'.");
         }
 
         experiment.Claim(folder);
-        experiment.Open(folder);
+        var longest = systems.Any(system => system.SequenceTokens is not null) ? Math.Max(SequenceTraining.StepTokens, experiment.DocumentTokens) : experiment.DocumentTokens;
+        experiment.Open(folder).Training(seed: 0, number: 0, longest + 1); // refuses texts that are too short
+        using var ends = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        var running = new List<Task>();
         try
         {
             await AnsiConsole.Progress()
@@ -46,7 +58,6 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
                     var overall = display.AddTask("all trainings", maxValue: plan.Sum(job => job.TokensOf(experiment)));
                     overall.Increment(plan.Where(job => job.IsFinished).Sum(job => job.TokensOf(experiment)));
                     var waiting = plan.Where(job => !job.IsFinished).ToList();
-                    var running = new List<Task>();
                     while (waiting.Count + running.Count > 0)
                     {
                         cancellation.ThrowIfCancellationRequested();
@@ -66,6 +77,11 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
         {
             // The finished results are still shown.
         }
+        finally
+        {
+            await ends.CancelAsync(); // after a failure the other trainings end too; their checkpoints stay
+            await Task.WhenAll(running).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
 
         async Task TrainOne(ComparisonJob job, ProgressContext display, ProgressTask overall)
         {
@@ -79,7 +95,7 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
                 (bar.MaxValue, bar.Value) = (step.Steps, step.Step);
                 var recalled = double.IsNaN(recall) ? "" : string.Create(CultureInfo.InvariantCulture, $", of names told before {recall:0.00}");
                 bar.Description = string.Create(CultureInfo.InvariantCulture, $"{job.System}, seed {job.Seed}: loss {loss:0.00}{recalled}");
-            }, cancellation);
+            }, ends.Token);
             bar.StopTask();
         }
     }
@@ -89,7 +105,7 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
     {
         var needed = systems.SelectMany(WithThoseBefore).DistinctBy(system => system.Name).OrderBy(system => WithThoseBefore(system).Count());
         var begin = experiment.From is null ? [ComparisonJob.Base(folder)] : Array.Empty<ComparisonJob>();
-        return [.. begin, .. from system in needed from seed in seeds select new ComparisonJob(folder, system.Name, seed)];
+        return [.. begin, .. from system in needed from seed in seeds.Distinct() select new ComparisonJob(folder, system.Name, seed)];
 
         static IEnumerable<ComparedSystem> WithThoseBefore(ComparedSystem system) =>
             system.After is { } before ? WithThoseBefore(ComparedSystem.Named(before)).Append(system) : [system];

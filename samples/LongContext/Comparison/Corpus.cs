@@ -5,7 +5,7 @@ public abstract class Corpus
 {
     public abstract int Vocabulary { get; }
 
-    /// <summary>Bytes of text for each held-out token; null if the tokens stand for no bytes.</summary>
+    /// <summary>Bytes of text for each held-out token that is predicted; null if the tokens stand for no bytes.</summary>
     public virtual double? BytesPerToken => null;
 
     /// <summary>A document to train on. The same seed and number give the same one.</summary>

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using LongContext.LanguageModel;
 
 namespace LongContext.Comparison;
@@ -35,6 +36,10 @@ public sealed record Experiment
 
     /// <summary>Steps that a document lasts; what a system keeps of it is carried from one to the next.</summary>
     public int StepsOfDocument { get; init; } = 2;
+
+    /// <summary>Tokens of a training document.</summary>
+    [JsonIgnore]
+    public int DocumentTokens => StepTokens * StepsOfDocument;
 
     /// <summary>The learning rate of a system.</summary>
     public double Rate { get; init; } = 4e-3;
@@ -100,8 +105,14 @@ public sealed record Experiment
     }
 
     /// <summary>The documents; texts are encoded into the folder first, if they are not yet.</summary>
+    /// <exception cref="InputException">The length of the held-out documents cannot be read.</exception>
     public Corpus Open(string folder)
     {
+        if (HeldOutTokens < Scores.StepTokens || HeldOutTokens % Scores.StepTokens != 0)
+        {
+            throw new InputException($"Held-out documents of {HeldOutTokens} tokens cannot be read: it must be a multiple of {Scores.StepTokens}.");
+        }
+
         if (Text is not { } text)
         {
             return new ChronicleCorpus(People, HeldOutDocuments, HeldOutTokens, ForChoosing);

@@ -28,6 +28,7 @@ public static class JobProcess
     }
 
     /// <summary>Runs the job and reports its steps.</summary>
+    /// <exception cref="InputException">The process refused its input; the message is its own.</exception>
     /// <exception cref="InvalidOperationException">The process failed; the message contains its error output.</exception>
     public static async Task Run(ComparisonJob job, string? log, Action<TrainingStep> done, CancellationToken cancellation)
     {
@@ -55,6 +56,11 @@ public static class JobProcess
         await process.WaitForExitAsync(CancellationToken.None);
         if (process.ExitCode != 0 && !cancellation.IsCancellationRequested)
         {
+            if (process.ExitCode == Cli.Failure)
+            {
+                throw new InputException($"{job.System}, seed {job.Seed}: {(await errors).Trim()}");
+            }
+
             throw new InvalidOperationException($"The training of {job.System} with seed {job.Seed} ended with exit code {process.ExitCode}: {await errors}");
         }
     }

@@ -28,7 +28,8 @@ public readonly record struct LossBin(long From, long Count, double Nats);
 /// <param name="Cells">Of tokens that tell a fact, by where it was told last.</param>
 public sealed record Scores(double Nats, IReadOnlyList<LossBin> ByPosition, IReadOnlyList<LossBin> ByPlace, IReadOnlyDictionary<Distance, RecallCell> Cells)
 {
-    private const int StepTokens = 1024;
+    /// <summary>Tokens that are read at a time; a document is a whole number of times as long.</summary>
+    public const int StepTokens = 1024;
 
     [JsonIgnore]
     public double Perplexity => Math.Exp(Nats);
@@ -55,13 +56,12 @@ public sealed record Scores(double Nats, IReadOnlyList<LossBin> ByPosition, IRea
         for (var start = 0; start < documents.Length; start += StepTokens)
         {
             using var scope = NewDisposeScope();
-            var width = Math.Min(StepTokens, documents.Length - start);
-            var (logits, next) = (model.call(documents.Inputs(start, width)), documents.Targets(start, width));
+            var (logits, next) = (model.call(documents.Inputs(start, StepTokens)), documents.Targets(start, StepTokens));
             var losses = Losses(logits, next);
             var right = logits.argmax(-1).eq(next).flatten().data<bool>().ToArray();
             for (var i = 0; i < losses.Length; i++)
             {
-                var (row, place) = (i / width, start + (i % width));
+                var (row, place) = (i / StepTokens, start + (i % StepTokens));
                 var one = new Sum(1, losses[i], right[i] ? 1 : 0);
                 all += one;
                 Add(positions, Floor(place, StepTokens), one);
@@ -86,7 +86,7 @@ public sealed record Scores(double Nats, IReadOnlyList<LossBin> ByPosition, IRea
     {
         using var noGrad = no_grad();
         var (n, sum, count) = ((int)model.Options.SegmentLength, 0.0, 0L);
-        for (var start = 0; start + StepTokens <= documents.Length; start += StepTokens)
+        for (var start = 0; start < documents.Length; start += StepTokens)
         {
             using var scope = NewDisposeScope();
             model.Forget();

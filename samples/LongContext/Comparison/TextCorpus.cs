@@ -5,15 +5,21 @@ namespace LongContext.Comparison;
 /// <summary>Text files as tokens of byte pairs that are learned from them, kept in a folder: the tokens of each file, and those of one file that is held out.</summary>
 public sealed class TextCorpus : Corpus
 {
-    private const string Merges = "merges.bin", HeldOutTokens = "held-out.tokens", HeldOutLength = "held-out.bytes";
+    private const string Merges = "merges.bin", HeldOutTokens = "held-out.tokens";
 
     private readonly IReadOnlyList<ushort[]> files;
     private readonly ushort[] heldOut;
 
-    private TextCorpus(BytePairs encoding, IReadOnlyList<ushort[]> files, ushort[] heldOut, long heldOutBytes, int length)
+    private TextCorpus(BytePairs encoding, IReadOnlyList<ushort[]> files, ushort[] heldOut, int length)
     {
-        (Encoding, this.files, this.heldOut) = (encoding, files, heldOut[..Math.Min(heldOut.Length, length + 1)]);
-        BytesPerToken = (double)heldOutBytes / heldOut.Length;
+        var read = Math.Min(heldOut.Length - 1, length) / Scores.StepTokens * Scores.StepTokens; // the first token is read and not predicted
+        if (read < Scores.StepTokens)
+        {
+            throw new InputException($"The held-out text has {heldOut.Length} tokens; it must have more than {Scores.StepTokens}.");
+        }
+
+        (Encoding, this.files, this.heldOut) = (encoding, files, heldOut[..(read + 1)]);
+        BytesPerToken = (double)encoding.Decode(this.heldOut.Skip(1)).Length / read;
     }
 
     public BytePairs Encoding { get; }
@@ -35,9 +41,7 @@ public sealed class TextCorpus : Corpus
             Write($"train-{i:0000}.tokens", MemoryMarshal.AsBytes<ushort>(encoding.Encode(File.ReadAllBytes(texts[i]))).ToArray());
         }
 
-        var last = File.ReadAllBytes(heldOut);
-        Write(HeldOutTokens, MemoryMarshal.AsBytes<ushort>(encoding.Encode(last)).ToArray());
-        Write(HeldOutLength, BitConverter.GetBytes((long)last.Length));
+        Write(HeldOutTokens, MemoryMarshal.AsBytes<ushort>(encoding.Encode(File.ReadAllBytes(heldOut))).ToArray());
         Write(Merges, encoding.ToBytes()); // last: with it the folder is whole
 
         void Write(string name, byte[] content) => AtomicFile.Write(Path.Combine(folder, name), file => file.Write(content));
@@ -47,16 +51,16 @@ public sealed class TextCorpus : Corpus
     public static bool IsPrepared(string folder) => File.Exists(Path.Combine(folder, Merges));
 
     /// <param name="folder">What <see cref="Prepare"/> wrote.</param>
-    /// <param name="length">How many tokens of the held-out file are read.</param>
+    /// <param name="length">How many tokens of the held-out file are read at most: whole steps of <see cref="Scores.StepTokens"/>.</param>
+    /// <exception cref="InputException">The held-out file is shorter than a step.</exception>
     public static TextCorpus Load(string folder, int length) => new(
         BytePairs.FromBytes(File.ReadAllBytes(Path.Combine(folder, Merges))),
         [.. Directory.GetFiles(folder, "train-*.tokens").Order(StringComparer.Ordinal).Select(Read)],
         Read(Path.Combine(folder, HeldOutTokens)),
-        BitConverter.ToInt64(File.ReadAllBytes(Path.Combine(folder, HeldOutLength))),
         length);
 
     /// <summary>The same corpus with another text held out.</summary>
-    public TextCorpus WithHeldOut(byte[] text, int length) => new(Encoding, files, Encoding.Encode(text), text.Length, length);
+    public TextCorpus WithHeldOut(byte[] text, int length) => new(Encoding, files, Encoding.Encode(text), length);
 
     /// <summary>A random piece of one file; longer files are drawn more often.</summary>
     public override Document Training(int seed, long number, int tokens)

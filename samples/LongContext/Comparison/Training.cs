@@ -39,6 +39,9 @@ public abstract class Training : IDisposable
 
     public OptimizerHelper Optimizer => optimizer;
 
+    /// <summary>How many steps it has.</summary>
+    public int Steps => schedule.Steps;
+
     protected ContextDecoder Model { get; }
 
     /// <summary>Trains to the end, or until cancelled.</summary>
@@ -46,9 +49,12 @@ public abstract class Training : IDisposable
     /// <param name="begins">Called before each step at which documents begin.</param>
     /// <param name="done">Called after each step.</param>
     /// <param name="cancellation">Ends the training between two steps.</param>
-    public void Run(int first, Action<int> begins, Action<TrainingStep> done, CancellationToken cancellation)
+    /// <returns>The next step: <see cref="Steps"/> if it was not interrupted.</returns>
+    /// <exception cref="InputException">The loss is no number any more.</exception>
+    public int Run(int first, Action<int> begins, Action<TrainingStep> done, CancellationToken cancellation)
     {
-        for (var step = first; step < schedule.Steps && !IsCancelled(cancellation); step++)
+        var step = first;
+        for (; step < schedule.Steps && !IsCancelled(cancellation); step++)
         {
             using var scope = NewDisposeScope();
             if (BeginsDocuments(step))
@@ -58,6 +64,11 @@ public abstract class Training : IDisposable
 
             optimizer.zero_grad();
             var (loss, recallLoss) = Backpropagate(step);
+            if (!double.IsFinite(loss))
+            {
+                throw new InputException($"The loss of step {step + 1} is {loss}: give a lower --rate.");
+            }
+
             nn.utils.clip_grad_norm_(Model.parameters(), LargestGradient);
             foreach (var group in optimizer.ParamGroups)
             {
@@ -69,6 +80,7 @@ public abstract class Training : IDisposable
         }
 
         Model.Forget();
+        return step;
     }
 
     public void Dispose()

@@ -37,9 +37,8 @@ internal sealed class ModelOptions
         };
         if (PretrainedModel.SavedOptions(folder.FullName) is { } saved)
         {
-            options = new Option[] { segment, rule, gate, memory, localSegments }.FirstOrDefault(option => arguments.GetResult(option) is { Implicit: false }) is { } given
-                ? throw new InputException($"'{folder}' says how its attention was converted: leave {given.Name} out.")
-                : saved;
+            arguments.Refuse([segment, rule, gate, memory, localSegments], $"'{folder}' says how its attention was converted");
+            options = saved;
         }
 
         var model = PretrainedModel.Load(folder.FullName, options, float32, PasskeyCommand.Device(arguments.GetValue(device)!));

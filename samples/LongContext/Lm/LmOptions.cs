@@ -45,7 +45,7 @@ public sealed class LmOptions
     private readonly Option<int> heads = new("--heads") { Description = "Heads of a layer.", DefaultValueFactory = _ => 3 };
     private readonly Option<int> headWidth = new("--head-width") { Description = "Width of a head, even.", DefaultValueFactory = _ => 32 };
     private readonly Option<DirectoryInfo?> log = new("--log") { Description = "A folder for TensorBoard: losses and gates." };
-    private readonly Option<bool> resume = new("--resume") { Description = "Goes on with the experiment of the output folder as it was begun; other options of the training are not needed again." };
+    private readonly Option<bool> resume = new("--resume") { Description = "Goes on with the experiment of the output folder as it was begun, with no other option of the training." };
     private readonly Option<DirectoryInfo> output = OutputOption();
 
     internal static Option<DirectoryInfo> OutputOption() => new("--output")
@@ -54,9 +54,11 @@ public sealed class LmOptions
         DefaultValueFactory = _ => new("artifacts/lm"),
     };
 
+    private Option[] OfExperiment => [text, heldOut, vocabulary, people, tokens, from, baseTokens, document, step, rows, heldOutTokens, rate, segment, width, layers, heads, headWidth];
+
     public void AddTo(Command command)
     {
-        foreach (var option in new Option[] { text, heldOut, vocabulary, people, tokens, from, baseTokens, document, step, rows, heldOutTokens, rate, segment, width, layers, heads, headWidth, log, resume, output })
+        foreach (var option in OfExperiment.Concat([log, resume, output]))
         {
             command.Options.Add(option);
         }
@@ -68,6 +70,11 @@ public sealed class LmOptions
     public ComparisonRun Run(ParseResult arguments, IReadOnlyList<ComparedSystem> systems, IReadOnlyList<int> seeds, int workers)
     {
         var folder = Folder(arguments);
+        if (arguments.GetValue(resume))
+        {
+            arguments.Refuse(OfExperiment, "--resume goes on with the experiment as it was begun");
+        }
+
         var experiment = arguments.GetValue(resume) ? Experiment.Load(folder) : ToExperiment(arguments);
         return new(experiment, folder, systems, seeds) { Workers = workers, Log = arguments.GetValue(log)?.FullName };
     }
@@ -90,7 +97,6 @@ public sealed class LmOptions
             throw new InputException($"--document is {length}; it must be a multiple of the {stepTokens} tokens of a step, and at most 16M.");
         }
 
-        AtLeast(1, rows, width, layers, heads, headWidth);
         if (arguments.GetValue(headWidth) % 2 != 0)
         {
             throw new InputException($"--head-width is {arguments.GetValue(headWidth)}; it must be even, for rotary positions.");
@@ -102,6 +108,11 @@ public sealed class LmOptions
             throw new InputException($"--people is {peopleCount}; it must be from 2 to {Chronicle.FirstNames}.");
         }
 
+        if (arguments.GetValue(from) is not null)
+        {
+            arguments.Refuse([baseTokens], "With --from there is no base");
+        }
+
         var files = Text(arguments);
         return new Experiment
         {
@@ -110,32 +121,21 @@ public sealed class LmOptions
             Tokens = TokenCount.Parse(arguments.GetValue(tokens)!),
             From = arguments.GetValue(from)?.FullName,
             BaseTokens = TokenCount.Parse(arguments.GetValue(baseTokens)!),
-            Rows = arguments.GetValue(rows),
+            Rows = arguments.AtLeast(1, rows),
             StepTokens = (int)stepTokens,
             StepsOfDocument = (int)(length / stepTokens),
             HeldOutTokens = (int)Math.Min(1 << 28, TokenCount.Parse(arguments.GetValue(heldOutTokens)!)),
-            Rate = arguments.GetValue(rate),
+            Rate = arguments.Rate(rate),
             Sizes = new DecoderOptions
             {
                 Vocabulary = files?.Vocabulary ?? Chronicle.Vocabulary,
                 SegmentLength = n,
-                Width = arguments.GetValue(width),
-                Layers = arguments.GetValue(layers),
-                Heads = arguments.GetValue(heads),
-                HeadWidth = arguments.GetValue(headWidth),
+                Width = arguments.AtLeast(1, width),
+                Layers = arguments.AtLeast(1, layers),
+                Heads = arguments.AtLeast(1, heads),
+                HeadWidth = arguments.AtLeast(1, headWidth),
             },
         };
-
-        void AtLeast(int least, params ReadOnlySpan<Option<int>> numbers)
-        {
-            foreach (var number in numbers)
-            {
-                if (arguments.GetValue(number) < least)
-                {
-                    throw new InputException($"{number.Name} is {arguments.GetValue(number)}; it must be at least {least}.");
-                }
-            }
-        }
     }
 
     private TextFiles? Text(ParseResult arguments)
@@ -143,8 +143,11 @@ public sealed class LmOptions
         var (given, last) = (arguments.GetValue(text), arguments.GetValue(heldOut));
         if (given is not { Length: > 0 })
         {
+            arguments.Refuse([vocabulary], "--vocabulary is of --text, which is not given");
             return last is null ? null : throw new InputException("--held-out needs --text, the files to train on.");
         }
+
+        arguments.Refuse([people], "--people is of chronicles, and --text is given");
 
         if (last is null)
         {

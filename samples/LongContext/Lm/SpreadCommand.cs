@@ -28,6 +28,11 @@ public static class SpreadCommand
                 throw new InputException($"{before.Name} with seed {job.Seed} was not trained in '{job.Folder}': train it with lm train.");
             }
 
+            if (job.IsFinished)
+            {
+                throw new InputException($"{job.System} with seed {job.Seed} was trained in '{job.Folder}' before.");
+            }
+
             return MpiSequenceGroup.Run(group =>
             {
                 Train(job, arguments.GetValue(log), group, cancellation);

@@ -34,16 +34,11 @@ public static class RecallCommand
         };
         command.SetAction(async (arguments, cancellation) =>
         {
-            if (arguments.GetValue(documents) < 1)
-            {
-                throw new InputException("--documents must be at least 1.");
-            }
-
             var experiment = new Experiment
             {
                 Sizes = new() { Vocabulary = Chronicle.Vocabulary },
                 Tokens = TokenCount.Parse(arguments.GetValue(tokens)!),
-                HeldOutDocuments = arguments.GetValue(documents),
+                HeldOutDocuments = arguments.AtLeast(1, documents),
                 ForChoosing = arguments.GetValue(forChoosing),
             };
             var (folder, chosen) = (arguments.GetValue(output)!.FullName, arguments.GetValue(systems)!.Select(ComparedSystem.Named).ToArray());

@@ -12,15 +12,15 @@ public static class SummaryCommand
     /// <summary>Of the paper's summaries.</summary>
     private const double Temperature = 0.5, TopP = 0.95;
 
+    /// <summary>Tokens of a generated text at most: several texts of it fit into the heap.</summary>
+    private const int LongestText = 1 << 20;
+
     public static Command Create() => new("summary", "Summaries of long texts: trains a model to write them, and measures them by how much of a text was read.")
     {
         SummaryTrainCommand.Create(), Eval(),
     };
 
     internal static Option<DirectoryInfo> FolderOption() => new("--output") { Description = "The folder of the model and its results.", DefaultValueFactory = _ => new("artifacts/summary") };
-
-    internal static int AtLeast(int least, ParseResult arguments, Option<int> option) => arguments.GetValue(option) is var number && number >= least
-        ? number : throw new InputException($"{option.Name} is {number}; it must be at least {least}.");
 
     private static Command Eval()
     {
@@ -39,10 +39,15 @@ public static class SummaryCommand
         command.SetAction((arguments, cancellation) => Task.Run(() =>
         {
             var percents = arguments.GetValue(read)!.Split(',', StringSplitOptions.TrimEntries).Select(ParsePercent).Distinct().ToArray();
-            var (count, mostTokens, tokens) = (AtLeast(1, arguments, documents), AtLeast(1, arguments, most), TokenCount.Parse(arguments.GetValue(length)!));
-            if (tokens > 1 << 24)
+            var (count, mostTokens, tokens) = (arguments.AtLeast(1, documents), arguments.AtLeast(1, most), TokenCount.Parse(arguments.GetValue(length)!));
+            if (tokens > LongestText)
             {
-                throw new InputException($"--length is {tokens}; it must be at most 16M.");
+                throw new InputException($"--length is {tokens}; it must be at most {TokenCount.Format(LongestText)}.");
+            }
+
+            if (!arguments.GetValue(sample))
+            {
+                arguments.Refuse([seed], "--seed is of --sample, which is not given");
             }
 
             var folder = new SummaryFolder(arguments.GetValue(output)!.FullName);
@@ -59,6 +64,12 @@ public static class SummaryCommand
                 var bar = display.AddTask("summaries written", maxValue: evaluation.Count);
                 results = evaluation.Run(model, writer.Write, () => bar.Increment(1), cancellation);
             });
+            if (cancellation.IsCancellationRequested)
+            {
+                AnsiConsole.WriteLine("Interrupted: nothing was written.");
+                return Cli.Interrupted;
+            }
+
             if (results.Count > 0)
             {
                 var report = new SummaryReport(results);
@@ -66,7 +77,7 @@ public static class SummaryCommand
                 Cli.WriteFiles(folder.Location, report.Files());
             }
 
-            return cancellation.IsCancellationRequested ? Cli.Interrupted : Cli.Success;
+            return Cli.Success;
         }));
         return command;
     }

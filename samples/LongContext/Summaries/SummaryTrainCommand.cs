@@ -45,6 +45,7 @@ public static class SummaryTrainCommand
             var folder = new SummaryFolder(arguments.GetValue(output)!.FullName);
             if (arguments.GetValue(resume))
             {
+                arguments.Refuse([pairs, heldOut, vocabulary, baseSteps, steps, longest, segment, width, heads, local, rate, seed], "--resume goes on with the training as it was begun");
                 var (settings, encoding) = folder.Load();
                 if (folder.IsFinished)
                 {
@@ -81,7 +82,7 @@ public static class SummaryTrainCommand
 
             SummarySettings Settings()
             {
-                var (n, length) = (SummaryCommand.AtLeast(32, arguments, segment), TokenCount.Parse(arguments.GetValue(longest)!));
+                var (n, length) = (arguments.AtLeast(32, segment), TokenCount.Parse(arguments.GetValue(longest)!));
                 if (length % n != 0 || !BitOperations.IsPow2(length / n) || length > 1 << 20)
                 {
                     throw new InputException($"--longest is {length}; it must be a power of two times the segment of {n} tokens, and at most 1M.");
@@ -101,14 +102,14 @@ public static class SummaryTrainCommand
                     {
                         Vocabulary = 0, // known when the encoding is learned
                         SegmentLength = n,
-                        Width = SummaryCommand.AtLeast(1, arguments, width),
-                        Heads = SummaryCommand.AtLeast(1, arguments, heads),
+                        Width = arguments.AtLeast(1, width),
+                        Heads = arguments.AtLeast(1, heads),
                     },
                     Seed = arguments.GetValue(seed),
-                    BaseSteps = SummaryCommand.AtLeast(0, arguments, baseSteps),
-                    Steps = SummaryCommand.AtLeast(0, arguments, steps),
+                    BaseSteps = arguments.AtLeast(0, baseSteps),
+                    Steps = arguments.AtLeast(0, steps),
                     Longest = (int)length,
-                    Rate = arguments.GetValue(rate),
+                    Rate = arguments.Rate(rate),
                     IsLocal = arguments.GetValue(local),
                 };
             }

@@ -70,6 +70,8 @@ public sealed class FolderAdaptationTests : IDisposable
         var again = await CliTests.Run([.. arguments, "20"]); // the training is over, so that it only evaluates
         Assert.Equal(0, again.Code);
         Assert.Contains("belongs to another training", (await CliTests.Run([.. arguments, "21"])).Error);
+        Assert.Contains("belongs to another training", (await CliTests.Run([.. arguments, "20", "--rule", "delta"])).Error); // weights of the same shapes
+        Assert.Contains("leave --plain-steps out", (await CliTests.Run([.. arguments, "20", "--plain-steps", "3"])).Error);
 
         Assert.Contains("was converted already", (await CliTests.Run(["adapt", "--model", Target, "--rule", "delta", "--text", text, "--output", Source, "--steps", "1"])).Error);
         File.WriteAllText(folder.File("prompt.txt"), "w1 w2 w3");
@@ -146,7 +148,7 @@ public sealed class FolderAdaptationTests : IDisposable
     [InlineData("rank of the adapters is 0; it must be from 1 to 24", "--output", "OUT", "--text", "TEXT", "--lora", "0")]
     [InlineData("rank of the adapters is 25; it must be from 1 to 24", "--output", "OUT", "--text", "TEXT", "--lora", "25")]
     [InlineData("alpha of the adapters is -1", "--output", "OUT", "--text", "TEXT", "--lora", "4", "--alpha", "-1")]
-    [InlineData("--batch must be at least 1", "--output", "OUT", "--text", "TEXT", "--batch", "0")]
+    [InlineData("--batch is 0; it must be at least 1.", "--output", "OUT", "--text", "TEXT", "--batch", "0")]
     [InlineData("No held-out text has more than 64 tokens", "--output", "OUT", "--text", "TEXT", "--segment", "8")]
     public async Task Bad_input_ends_with_one_sentence(string message, params string[] arguments)
     {
