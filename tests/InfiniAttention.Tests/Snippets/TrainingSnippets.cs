@@ -150,6 +150,38 @@ public sealed class TrainingSnippets : IDisposable
     }
 
     [Fact]
+    public void What_the_memory_is_worth()
+    {
+        var tokens = LanguageModel.Tokens(2, 65);
+        var gates = model.state_dict()["attention.gate"];
+        using var before = gates.clone();
+
+        #region what the memory is worth
+        using var evaluation = no_grad();
+        var kept = InfiniAttentionModule.GateParameters(model).Select(gate => (gate, beta: gate.clone())).ToArray();
+        var with = Loss();
+        foreach (var (gate, _) in kept)
+        {
+            gate.fill_(-30);                                            // a share of 1e-13: local attention alone
+        }
+
+        var without = Loss();
+        foreach (var (gate, beta) in kept)
+        {
+            gate.copy_(beta);
+        }
+
+        Console.WriteLine($"loss {with:F3}, with the memory off {without:F3}");
+        #endregion
+
+        Assert.NotEqual(with, without);
+        Assert.Equal(with, Loss());
+        Assert.Equal(0, (gates - before).abs().max().item<float>());
+
+        float Loss() => nn.functional.cross_entropy(model.call(tokens.narrow(1, 0, 64)).flatten(0, 1), tokens.narrow(1, 1, 64).flatten()).item<float>();
+    }
+
+    [Fact]
     public void Write_weights()
     {
         var layer = new InfiniAttentionModule(new() { EmbedDim = 8, NumHeads = 2, SegmentLength = 4 });
