@@ -193,6 +193,12 @@ public sealed class LmTests : IDisposable
         string[] texts = ["lm", "compare", "--text", folder.File("train.txt"), "--held-out", folder.File("train.txt"), "--systems", "local", "--vocabulary", "300"];
 
         await Refuses("must have more than 1024", [.. texts[..4], "--text", folder.File("train.txt"), "--held-out", folder.File("short.txt"), .. texts[6..]]);
+        using (var large = File.Create(folder.File("large.txt")))
+        {
+            large.SetLength((16 << 20) + 1);
+        }
+
+        await Refuses("large.txt' has more than 16 MB", ["lm", "compare", "--text", folder.File("large.txt"), "--held-out", folder.File("train.txt"), .. texts[6..]]);
         await Refuses("Held-out documents of 5000 tokens cannot be read", [.. texts[..2], "--held-out-tokens", "5000"]);
         File.WriteAllText(folder.File("test.txt"), TextCorpusTests.Sentences(2, 2000));
         await Refuses("No text has 65537 tokens", [.. texts[..4], "--held-out", folder.File("test.txt"), .. texts[6..], "--document", "64K"]);
@@ -327,6 +333,7 @@ public sealed class LmTests : IDisposable
     [InlineData("--segment is 2048; it must be a power of two from 8 to 1024.", "lm", "compare", "--segment", "2048")]
     [InlineData("--step is 64; it must be a multiple of the segment of 128 tokens.", "lm", "compare", "--step", "64")]
     [InlineData("--document is 1000; it must be a multiple of the 1024 tokens of a step", "lm", "compare", "--document", "1000")]
+    [InlineData("and at most 1M", "lm", "compare", "--document", "2M")]
     [InlineData("--document is 2048; it must be a multiple of the 4096 tokens of a step", "lm", "compare", "--step", "4K")]
     [InlineData("--rows is 0; it must be at least 1.", "lm", "compare", "--rows", "0")]
     [InlineData("--rate must be at least 0 and less than 1.", "lm", "compare", "--rate", "NaN")]

@@ -7,6 +7,9 @@ public sealed class TextCorpus : Corpus
 {
     private const string Merges = "merges.bin", HeldOutTokens = "held-out.tokens";
 
+    /// <summary>Bytes of one file, and tokens of all files: what fits into the program's heap.</summary>
+    private const long LargestFile = 16 << 20, MostTokens = 32 << 20;
+
     private readonly IReadOnlyList<ushort[]> files;
     private readonly ushort[] heldOut;
 
@@ -33,8 +36,14 @@ public sealed class TextCorpus : Corpus
     /// <param name="heldOut">The file that is held out.</param>
     /// <param name="vocabulary">How many tokens there shall be.</param>
     /// <param name="folder">Where the tokens are kept.</param>
+    /// <exception cref="InputException">A file is too large.</exception>
     public static void Prepare(IReadOnlyList<string> texts, string heldOut, int vocabulary, string folder)
     {
+        if (texts.Append(heldOut).FirstOrDefault(text => new FileInfo(text).Length > LargestFile) is { } large)
+        {
+            throw new InputException($"'{large}' has more than {LargestFile >> 20} MB: cut it into several files.");
+        }
+
         var encoding = BytePairs.Train(texts.Select(File.ReadAllBytes), vocabulary);
         for (var i = 0; i < texts.Count; i++)
         {
@@ -52,12 +61,15 @@ public sealed class TextCorpus : Corpus
 
     /// <param name="folder">What <see cref="Prepare"/> wrote.</param>
     /// <param name="length">How many tokens of the held-out file are read at most: whole steps of <see cref="Scores.StepTokens"/>.</param>
-    /// <exception cref="InputException">The held-out file is shorter than a step.</exception>
-    public static TextCorpus Load(string folder, int length) => new(
-        BytePairs.FromBytes(File.ReadAllBytes(Path.Combine(folder, Merges))),
-        [.. Directory.GetFiles(folder, "train-*.tokens").Order(StringComparer.Ordinal).Select(Read)],
-        Read(Path.Combine(folder, HeldOutTokens)),
-        length);
+    /// <exception cref="InputException">The held-out file is shorter than a step, or the texts are too long.</exception>
+    public static TextCorpus Load(string folder, int length)
+    {
+        string[] files = [.. Directory.GetFiles(folder, "train-*.tokens").Order(StringComparer.Ordinal)];
+        var tokens = files.Sum(file => new FileInfo(file).Length) / sizeof(ushort);
+        return tokens <= MostTokens
+            ? new(BytePairs.FromBytes(File.ReadAllBytes(Path.Combine(folder, Merges))), [.. files.Select(Read)], Read(Path.Combine(folder, HeldOutTokens)), length)
+            : throw new InputException($"The texts have {tokens} tokens; at most {MostTokens} can be read: give fewer files.");
+    }
 
     /// <summary>The same corpus with another text held out.</summary>
     public TextCorpus WithHeldOut(byte[] text, int length) => new(Encoding, files, Encoding.Encode(text), length);

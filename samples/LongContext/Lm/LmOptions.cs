@@ -92,9 +92,9 @@ public sealed class LmOptions
             throw new InputException($"--step is {stepTokens}; it must be a multiple of the segment of {n} tokens.");
         }
 
-        if (length % stepTokens != 0 || length > 1 << 24)
+        if (length % stepTokens != 0 || length > 1 << 20)
         {
-            throw new InputException($"--document is {length}; it must be a multiple of the {stepTokens} tokens of a step, and at most 16M.");
+            throw new InputException($"--document is {length}; it must be a multiple of the {stepTokens} tokens of a step, and at most 1M.");
         }
 
         if (arguments.GetValue(headWidth) % 2 != 0)
