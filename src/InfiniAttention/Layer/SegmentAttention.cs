@@ -40,14 +40,18 @@ internal sealed class SegmentAttention(InfiniAttentionOptions options)
     private Tensor Mix(Tensor q, SegmentMarks marks, CompressiveMemory memory, MixParameters learned, Tensor local)
     {
         var (beta, rule) = (learned.Beta, new ReadRule(options.EmptyMemory, learned.Norm));
-        return marks.SeesMemory(q.size(2)) is { } seesMemory ? MixDocuments(q, seesMemory, memory, learned, local)
-            : HostRetrieval.Takes(q, memory) ? HostRetrieval.Mix(q, memory, beta, rule, local)
+        if (marks.SeesMemory(q.size(2)) is { } seesMemory)
+        {
+            return is_grad_enabled() ? MixDocuments(q, seesMemory, memory, learned, local) : GatedMix.Of(beta, local, memory.Read(q, learned.Norm), seesMemory, rule);
+        }
+
+        return HostRetrieval.Takes(q, memory) ? HostRetrieval.Mix(q, memory, beta, rule, local)
             : HostPasses.TakesMix(q, local) ? HostPasses.ReadAndMix(q, memory, beta, rule, local)
             : GatedMix.Of(beta, local, memory.Read(q, learned.Norm), null, rule);
     }
 
     /// <summary>
-    /// The same if documents start among the tokens. Hiding a memory that is not finite from the queries behind a start is not enough, because the gradient of
+    /// The same with gradients if documents start among the tokens. Hiding a memory that is not finite from the queries behind a start is not enough, because the gradient of
     /// the product multiplies it by their 0: it is read as 0, and the queries that do see it get NaN afterwards.
     /// </summary>
     private Tensor MixDocuments(Tensor q, Tensor seesMemory, CompressiveMemory memory, MixParameters learned, Tensor local)

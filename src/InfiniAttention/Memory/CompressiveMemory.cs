@@ -25,7 +25,7 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
     {
         using var scope = NewDisposeScope();
         var terms = SegmentTerms.Of(tokens, m.dtype, norm);
-        if (terms.Keep is not { } keep)
+        if (terms.Keep is not { } keep || !is_grad_enabled())
         {
             return Written(rule, m, z, terms).MoveToOuterDisposeScope();
         }
