@@ -1,6 +1,5 @@
 using System.Text.RegularExpressions;
 using InfiniAttention.Tests.Documentation;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;

@@ -40,7 +40,7 @@ public class GivenProjectionTests
 
     private static void IsRefused(InfiniAttentionModule layer, params string[] words)
     {
-        Dictionary<string, Tensor> before = layer.state_dict().ToDictionary(entry => entry.Key, entry => entry.Value.detach().clone());
+        var before = layer.state_dict().ToDictionary(entry => entry.Key, entry => entry.Value.detach().clone());
         Dictionary<string, Tensor> plain = new InfiniAttentionModule(layer.Options).state_dict();
         BadInput.IsRefused(() => AttentionWeights.Save(layer, AttentionLayout.HuggingFaceLlama), "module", words);
         BadInput.IsRefused(() => AttentionWeights.Load(layer, plain), "module", words);

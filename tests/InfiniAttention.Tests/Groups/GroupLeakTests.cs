@@ -23,7 +23,7 @@ public class GroupLeakTests
         var one = new LayerCase { Seed = 71, Length = 3, Segment = 4, LocalSegments = 2, Rotary = RotaryPairing.Halves };
         InfiniAttentionModule layer = one.Layer();
         Tensor x = one.Input();
-        StubGroup group = StubGroup.OfEquals(lengthOfOther: 4);
+        var group = StubGroup.OfEquals(lengthOfOther: 4);
         _ = Record.Exception(() => layer.ForwardFrom(null, x, group)); // makes the tables of the rotation
         Assert.Equal(0, LiveTensors.LeftBy(() => Assert.Equal(StubGroup.Lost, Assert.Throws<IOException>(() => layer.ForwardFrom(null, x, group)).Message)));
     }
