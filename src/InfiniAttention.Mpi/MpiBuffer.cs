@@ -44,16 +44,15 @@ internal sealed class MpiBuffer
     public static MpiBuffer OfBytes(Tensor tensor, string name) => new(tensor, name, MPI.Unsafe.MPI_BYTE, 1);
 
     /// <summary>Calls MPI for each piece of two buffers of the same size.</summary>
-    public static unsafe void Exchange(MpiBuffer from, MpiBuffer to, Func<nint, nint, int, int> call)
+    public static void Exchange(MpiBuffer from, MpiBuffer to, Func<nint, nint, int, int> call)
     {
-        var (source, target) = (Address(from), Address(to));
+        var (source, target) = (from.Address, to.Address);
         for (long start = 0, bytes; start < from.Bytes; start += bytes)
         {
             bytes = Math.Min(PieceBytes, from.Bytes - start);
             Check(call(source + (nint)start, target + (nint)start, (int)(bytes / from.elementBytes)));
         }
 
-        static nint Address(MpiBuffer buffer) => (nint)System.Runtime.CompilerServices.Unsafe.AsPointer(ref MemoryMarshal.GetReference(buffer.host.bytes));
     }
 
     /// <summary>Throws if a call of MPI failed.</summary>
@@ -65,7 +64,23 @@ internal sealed class MpiBuffer
         }
     }
 
-    public void Clear() => host.bytes.Clear();
+    public unsafe void Clear() => NativeMemory.Clear((void*)Address, (nuint)Bytes);
+
+    /// <summary>Where the elements begin; 0 if there are none. It is read from the first element, because a span of all would end at 2 GiB.</summary>
+    private unsafe nint Address
+    {
+        get
+        {
+            if (host.numel() == 0)
+            {
+                return 0;
+            }
+
+            using var flat = host.view(-1);
+            using var first = flat.narrow(0, 0, 1);
+            return (nint)System.Runtime.CompilerServices.Unsafe.AsPointer(ref MemoryMarshal.GetReference(first.bytes));
+        }
+    }
 
     /// <summary>Copies what was written in the host's memory to the tensor.</summary>
     public void Return()

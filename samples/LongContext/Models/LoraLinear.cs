@@ -27,14 +27,15 @@ public sealed record LoraSettings(int Rank, double Alpha)
 }
 
 /// <summary>
-/// W x + b + (alpha / r) B A x: a frozen linear layer and its adapter, which adds nothing at first. W and b are <c>weight</c> and <c>bias</c> as in <c>nn.Linear</c>, so that what
-/// reads and writes the weights of attention blocks does so with an adapter too.
+/// W x + b + (alpha / r) B A x: a frozen linear layer and its adapter, which adds nothing at first. W and b are <c>weight</c> and <c>bias</c> as in <c>nn.Linear</c>, and all that is
+/// there once the adapter is merged, so that what reads and writes the weights of attention blocks then does so here too.
 /// </summary>
 public sealed class LoraLinear : nn.Module<Tensor, Tensor>
 {
-    private readonly Parameter weight, lora_A, lora_B; // (outputs, inputs), (r, inputs), (outputs, r)
+    private readonly Parameter weight; // (outputs, inputs)
     private readonly Parameter? bias; // (outputs)
     private readonly Scalar scale;
+    private Parameter? lora_A, lora_B; // (r, inputs), (outputs, r); null once they are merged
 
     /// <summary>Takes over a linear layer's tensors, without copying them.</summary>
     public LoraLinear(Tensor weight, Tensor? bias, LoraSettings settings) : base(nameof(LoraLinear))
@@ -52,17 +53,34 @@ public sealed class LoraLinear : nn.Module<Tensor, Tensor>
 
     public override Tensor forward(Tensor x)
     {
+        if (lora_A is null || lora_B is null)
+        {
+            return nn.functional.linear(x, weight, bias);
+        }
+
         using var scope = NewDisposeScope();
         var added = nn.functional.linear(nn.functional.linear(x, lora_A), lora_B);
         return nn.functional.linear(x, weight, bias).add(added, scale).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Adds the adapter to the weight: W becomes W + (alpha / r) B A, and B becomes 0.</summary>
+    /// <summary>Adds the adapter to the weight, which becomes W + (alpha / r) B A, and removes it.</summary>
     public void Merge()
     {
-        using var scope = NewDisposeScope();
-        using var noGrad = no_grad();
-        weight.add_(lora_B.matmul(lora_A), scale);
-        lora_B.zero_();
+        if (lora_A is null || lora_B is null)
+        {
+            return;
+        }
+
+        using (NewDisposeScope())
+        using (no_grad())
+        {
+            weight.add_(lora_B.matmul(lora_A), scale);
+        }
+
+        ConditionallyRegisterParameter(nameof(lora_A), null!);
+        ConditionallyRegisterParameter(nameof(lora_B), null!);
+        lora_A.Dispose();
+        lora_B.Dispose();
+        (lora_A, lora_B) = (null, null);
     }
 }

@@ -18,17 +18,38 @@ public static partial class AttentionWeights
     /// <param name="model">A model with <see cref="InfiniMultiheadAttention"/>s or <see cref="InfiniAttentionModule"/>s, at any depth.</param>
     /// <param name="stateDict">The weights of the earlier model.</param>
     /// <returns>The names of the missing and of the left over parameters.</returns>
-    /// <exception cref="ArgumentException">The model holds no Infini-attention layer; or tensors are missing, left over or of a wrong shape: all are named. Nothing was loaded.</exception>
+    /// <exception cref="ArgumentException">
+    /// The model holds no Infini-attention layer; or tensors are missing, left over, null, or of a wrong shape or type: all are named. Nothing was loaded.
+    /// </exception>
     public static LoadedWeights LoadModel(nn.Module model, IReadOnlyDictionary<string, Tensor> stateDict)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(stateDict);
+        return LoadModel(model, stateDict, nameof(stateDict));
+    }
+
+    /// <summary>The same from a file that <c>Module.save</c> wrote; numbers of another floating point type than the model's are converted.</summary>
+    /// <param name="model">A model with <see cref="InfiniMultiheadAttention"/>s or <see cref="InfiniAttentionModule"/>s, at any depth.</param>
+    /// <param name="path">The file of the earlier model.</param>
+    /// <returns>The names of the missing and of the left over parameters.</returns>
+    /// <exception cref="ArgumentException">
+    /// The model holds no Infini-attention layer; or tensors are missing, left over, null, or of a wrong shape or type: all are named. Nothing was loaded.
+    /// </exception>
+    /// <exception cref="InvalidDataException">The file is damaged or was not written by <c>Module.save</c>. Nothing was loaded.</exception>
+    public static LoadedWeights LoadModel(nn.Module model, string path)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        using var scope = NewDisposeScope();
+        return LoadModel(model, ModelFile.Read(path), nameof(path));
+    }
+
+    private static LoadedWeights LoadModel(nn.Module model, IReadOnlyDictionary<string, Tensor> given, string parameter)
+    {
         var own = model.state_dict();
-        var difference = Compare(model, own, stateDict.Keys.ToHashSet(), nameof(stateDict));
-        var known = stateDict.Where(entry => own.ContainsKey(entry.Key)).ToArray();
-        var misshapen = known.Where(entry => !Describe.HasShape(entry.Value, Describe.Sizes(own[entry.Key])))
-            .Select(entry => $"'{entry.Key}' has shape {Describe.Shape(entry.Value)}; the model's is {Describe.Shape(own[entry.Key])}").ToArray();
-        Refuse(misshapen, nameof(stateDict));
+        var difference = Compare(model, own, given.Keys.ToHashSet(), parameter);
+        var known = given.Where(entry => own.ContainsKey(entry.Key)).ToArray();
+        Refuse([.. known.Select(entry => Misfit(entry.Key, entry.Value, own[entry.Key])).OfType<string>()], parameter);
         using var noGrad = no_grad();
         foreach (var (name, tensor) in known)
         {
@@ -38,22 +59,12 @@ public static partial class AttentionWeights
         return difference;
     }
 
-    /// <summary>The same from a file that <c>Module.save</c> wrote.</summary>
-    /// <param name="model">A model with <see cref="InfiniMultiheadAttention"/>s or <see cref="InfiniAttentionModule"/>s, at any depth.</param>
-    /// <param name="path">The file of the earlier model.</param>
-    /// <returns>The names of the missing and of the left over parameters.</returns>
-    /// <exception cref="ArgumentException">The model holds no Infini-attention layer; or tensors are missing or left over, and the message names them all. Nothing was loaded.</exception>
-    public static LoadedWeights LoadModel(nn.Module model, string path)
-    {
-        ArgumentNullException.ThrowIfNull(model);
-        ArgumentException.ThrowIfNullOrEmpty(path);
-        var own = model.state_dict();
-        var found = new Dictionary<string, bool>();
-        model.load(path, strict: false, skip: [.. own.Keys], loadedParameters: found); // reads only the names
-        var difference = Compare(model, own, [.. found.Keys], nameof(path));
-        model.load(path, strict: false);
-        return difference;
-    }
+    /// <summary>What is wrong with a given tensor; null if it can be copied to the model's. Floating point types are converted to each other.</summary>
+    private static string? Misfit(string name, Tensor? given, Tensor own) =>
+        given is null ? $"'{name}' is null"
+        : !Describe.HasShape(given, Describe.Sizes(own)) ? $"'{name}' has shape {Describe.Shape(given)}; the model's is {Describe.Shape(own)}"
+        : given.dtype != own.dtype && !(Describe.IsFloating(given.dtype) && Describe.IsFloating(own.dtype)) ? $"'{name}' is of type {given.dtype}; the model's is {own.dtype}"
+        : null;
 
     private static LoadedWeights Compare(nn.Module model, Dictionary<string, Tensor> own, HashSet<string> given, string parameter)
     {

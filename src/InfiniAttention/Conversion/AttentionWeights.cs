@@ -34,7 +34,8 @@ public static partial class AttentionWeights
     /// </remarks>
     /// <exception cref="ArgumentException">
     /// The layout is not supported (cross-attention and added key/value biases included); or tensors are missing, left over
-    /// or of a wrong shape, and the message names them all. Nothing was loaded.
+    /// or of a wrong shape, and the message names them all; or the layer was given projections that are not linear layers as its options describe
+    /// them, such as adapters. Nothing was loaded.
     /// </exception>
     public static AttentionLayout Load(
         InfiniAttentionModule module, IReadOnlyDictionary<string, Tensor> stateDict, string prefix = "", RotaryPairing? pairing = null, IEnumerable<string>? skip = null)
@@ -44,6 +45,7 @@ public static partial class AttentionWeights
         ArgumentNullException.ThrowIfNull(prefix);
         var options = module.Options;
         CheckOwner(module);
+        CheckProjections(module);
         CheckPairing(options, pairing);
         var block = new AttentionBlock(stateDict, prefix, skip ?? []);
         var names = block.Recognize();
@@ -103,13 +105,17 @@ public static partial class AttentionWeights
     /// <param name="prefix">What to put before each name, with a dot between; empty for nothing.</param>
     /// <param name="pairing">The rotary pairing of the model that will use the weights; null: the layer's own, nothing is reordered.</param>
     /// <returns>Copies of the weights, to be disposed of by the caller. The parameters of the memory, such as the gate, have no place in another layout and are not included.</returns>
-    /// <exception cref="ArgumentException">The pairing is given for a layer without rotary embedding, or the layout is undefined.</exception>
+    /// <exception cref="ArgumentException">
+    /// The pairing is given for a layer without rotary embedding, the layout is undefined, or the layer was given projections that are not linear layers as
+    /// its options describe them: merge adapters into their weights first.
+    /// </exception>
     public static Dictionary<string, Tensor> Save(InfiniAttentionModule module, AttentionLayout layout, string prefix = "", RotaryPairing? pairing = null)
     {
         ArgumentNullException.ThrowIfNull(module);
         ArgumentNullException.ThrowIfNull(prefix);
         var options = module.Options;
         CheckOwner(module);
+        CheckProjections(module);
         CheckPairing(options, pairing);
         var names = LayoutNames.All.SingleOrDefault(candidate => candidate.Layout == layout)
             ?? throw new ArgumentException($"layout is {layout}; it must be one of {string.Join(", ", Enum.GetNames<AttentionLayout>())}.", nameof(layout));
@@ -219,6 +225,29 @@ public static partial class AttentionWeights
         {
             throw new ArgumentException($"The layer uses the weights of an {nameof(InfiniMultiheadAttention)}: use that module's state_dict.", nameof(module));
         }
+    }
+
+    /// <summary>Throws unless the projections hold what the options say and nothing else: given ones may have adapters, quantised weights or other biases.</summary>
+    private static void CheckProjections(InfiniAttentionModule module)
+    {
+        var expected = Entries(module.Options, LayoutNames.All.Single(names => names.Layout == AttentionLayout.HuggingFaceLlama))
+            .Where(entry => entry.IsTaken && IsOfProjection(entry.Name)).ToDictionary(entry => entry.Name, entry => entry.Shape);
+        var found = module.state_dict().Where(entry => IsOfProjection(entry.Key)).ToDictionary(entry => entry.Key, entry => entry.Value);
+        string[] problems =
+        [
+            .. expected.Where(entry => !found.ContainsKey(entry.Key)).Select(entry => $"'{entry.Key}' ({string.Join(", ", entry.Value)}) is missing"),
+            .. found.Where(entry => !expected.ContainsKey(entry.Key)).Select(entry => $"'{entry.Key}' {Describe.Shape(entry.Value)} is left over"),
+            .. found.Where(entry => expected.TryGetValue(entry.Key, out var shape) && !(Describe.HasShape(entry.Value, shape) && Describe.IsFloating(entry.Value.dtype)))
+                .Select(entry => $"'{entry.Key}' is {entry.Value.dtype} {Describe.Shape(entry.Value)}; by the options it is floating point ({string.Join(", ", expected[entry.Key])})"),
+        ];
+        if (problems.Length > 0)
+        {
+            throw new ArgumentException(
+                $"The layer's given projections are not the linear layers that its options describe; nothing was saved or loaded:\n  {string.Join("\n  ", problems)}",
+                nameof(module));
+        }
+
+        static bool IsOfProjection(string name) => InputNames.Append("o_proj").Any(projection => name.StartsWith(projection + ".", StringComparison.Ordinal));
     }
 
     private static void CheckPairing(InfiniAttentionOptions options, RotaryPairing? pairing)

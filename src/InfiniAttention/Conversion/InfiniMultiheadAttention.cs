@@ -190,7 +190,7 @@ public sealed class InfiniMultiheadAttention : nn.Module<Tensor, Tensor, Tensor,
     /// <summary>What <c>nn.MultiheadAttention</c> returns if the weights are not asked for.</summary>
     private static Tensor Invalid()
     {
-        var tensor = empty(0);
+        var tensor = empty([0], ScalarType.Float32, CPU);
         tensor.Dispose();
         return tensor;
     }

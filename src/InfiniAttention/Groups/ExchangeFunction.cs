@@ -32,7 +32,7 @@ internal abstract class ExchangeFunction<T> : autograd.MultiTensorFunction<T>
         ctx.save_data("group", group);
         ctx.save_data("like", (Describe.Sizes(x), x.dtype, x.device));
         var received = Exchange(ctx, x, group, vars[3..]);
-        return [received.MoveToOuterDisposeScope(), zeros([1]).MoveToOuterDisposeScope()];
+        return [received.MoveToOuterDisposeScope(), zeros([1], ScalarType.Float32, CPU).MoveToOuterDisposeScope()];
     }
 
     /// <inheritdoc/>
@@ -45,7 +45,7 @@ internal abstract class ExchangeFunction<T> : autograd.MultiTensorFunction<T>
         (gradients[0], var others) = ExchangeGradient(ctx, gradient, (ISequenceGroup)ctx.get_data("group"));
         if (ctx.get_data("isOrdered") is true)
         {
-            gradients[1] = zeros([1]);
+            gradients[1] = zeros([1], ScalarType.Float32, CPU);
         }
 
         for (var i = 0; i < others.Length; i++)

@@ -62,7 +62,7 @@ public static class SequenceGroupExtensions
                 }
                 else
                 {
-                    parameters[i].grad = rounded.DetachFromDisposeScope();
+                    parameters[i].grad = rounded;
                 }
             }
         }

@@ -119,17 +119,17 @@ public sealed partial class InfiniAttentionModule
 
         var isKept = offset > 0 || (offset + n < Options.SegmentLength && block.HasSuccessor);
         var open = isKept ? OpenSegment.Append(before.Open, tokens, Options.SegmentLength) : null;
-        using var inView = context.Stretch is { } handing && Options.LocalSegments > 1
-            ? before.Behind(EarlierHandOver.Exchange(handing, tokens, before.Earlier, Options.SegmentLength)) : null;
-        before = inView ?? before;
         try
         {
+            using var inView = context.Stretch is { } handing && Options.LocalSegments > 1
+                ? before.Behind(EarlierHandOver.Exchange(handing, tokens, before.Earlier, Options.SegmentLength)) : null;
+            before = inView ?? before;
             tokens = (open?.Tokens ?? tokens) with { Earlier = before.Earlier };
             var isWhole = tokens.Length == Options.SegmentLength;
-            var isFirst = segments == 1 && before.Position < Options.SegmentLength;
+            var findsNothing = segments == 1 && before.Matrix.IsEmpty;
             var steps = new AttentionSteps(
                 Writes: isWhole && (segments > 1 || block.HasSuccessor),
-                Reads: !isFirst || context.Stretch is not null || (block.IsOnly && is_grad_enabled()), // with gradients on, a single block's graph must include the gate
+                Reads: !findsNothing || context.Stretch is not null || (block.IsOnly && is_grad_enabled()), // with gradients on, a single block's graph must include the gate
                 Dropout: training ? Options.Dropout : 0,
                 context.Stretch);
             var (a, memory) = attention.Attend(queries, tokens, before.Matrix, context.Learned, steps);

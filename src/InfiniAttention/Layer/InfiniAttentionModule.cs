@@ -186,7 +186,7 @@ public sealed partial class InfiniAttentionModule : nn.Module<Tensor, Tensor>, n
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var beta = tensor(Options.GateInitPerHead?.ToArray() ?? Enumerable.Repeat(Options.GateInit, (int)Options.NumHeads).ToArray(), ScalarType.Float64);
+        var beta = tensor(Options.GateInitPerHead?.ToArray() ?? Enumerable.Repeat(Options.GateInit, (int)Options.NumHeads).ToArray(), ScalarType.Float64, CPU);
         gate.copy_(beta);
         memory_norm?.Reset();
         foreach (var projection in new[] { memory_q_proj, memory_k_proj }.OfType<Linear>())

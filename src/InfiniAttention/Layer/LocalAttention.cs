@@ -91,12 +91,12 @@ internal static class LocalAttention
 
         // The heads that share a key head are stacked as rows of queries.
         var (queries, mask) = group == 1
-            ? (q.view(batch * segments, n, heads, width).transpose(1, 2), Rows(visible, n, length, q.device))
+            ? (q.reshape(batch * segments, n, heads, width).transpose(1, 2), Rows(visible, n, length, q.device))
             : (q.permute(0, 1, 3, 4, 2, 5).reshape(batch * segments, heads, group * n, width), Repeated(Rows(visible, n, length, q.device), group));
         var product = kernel.Call(
             queries,
-            k.view(batch * segments, length, heads, width).transpose(1, 2),
-            v.view(batch * segments, length, heads, valueWidth).transpose(1, 2),
+            k.reshape(batch * segments, length, heads, width).transpose(1, 2),
+            v.reshape(batch * segments, length, heads, valueWidth).transpose(1, 2),
             isCausal ? null : mask, isCausal);
         return group == 1
             ? product.transpose(1, 2).view(batch, segments, n, heads, 1, valueWidth)

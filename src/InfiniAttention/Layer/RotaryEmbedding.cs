@@ -72,7 +72,7 @@ internal sealed class RotaryEmbedding(RotaryOptions options, long width, long fi
 
         Tensor Table(double[] numbers)
         {
-            using var table = tensor(numbers, [rows, width], ScalarType.Float64);
+            using var table = tensor(numbers, [rows, width], ScalarType.Float64, CPU);
             return table.to(type, device).DetachFromDisposeScope();
         }
     }

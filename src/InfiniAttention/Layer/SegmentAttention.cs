@@ -40,10 +40,26 @@ internal sealed class SegmentAttention(InfiniAttentionOptions options)
     private Tensor Mix(Tensor q, SegmentMarks marks, CompressiveMemory memory, MixParameters learned, Tensor local)
     {
         var (beta, rule) = (learned.Beta, new ReadRule(options.EmptyMemory, learned.Norm));
-        var isPlain = marks.Documents is null;
-        return isPlain && HostRetrieval.Takes(q, memory) ? HostRetrieval.Mix(q, memory, beta, rule, local)
-            : isPlain && HostPasses.Takes(q, local.dtype) && HostVector.IsWhole(local) ? HostPasses.ReadAndMix(q, memory, beta, rule, local)
-            : GatedMix.Of(beta, local, memory.Read(q, learned.Norm), marks.SeesMemory(q.size(2)), rule);
+        if (marks.SeesMemory(q.size(2)) is { } seesMemory)
+        {
+            return is_grad_enabled() ? MixDocuments(q, seesMemory, memory, learned, local) : GatedMix.Of(beta, local, memory.Read(q, learned.Norm), seesMemory, rule);
+        }
+
+        return HostRetrieval.Takes(q, memory) ? HostRetrieval.Mix(q, memory, beta, rule, local)
+            : HostPasses.TakesMix(q, local) ? HostPasses.ReadAndMix(q, memory, beta, rule, local)
+            : GatedMix.Of(beta, local, memory.Read(q, learned.Norm), null, rule);
+    }
+
+    /// <summary>
+    /// The same with gradients if documents start among the tokens. Hiding a memory that is not finite from the queries behind a start is not enough, because the gradient of
+    /// the product multiplies it by their 0: it is read as 0, and the queries that do see it get NaN afterwards.
+    /// </summary>
+    private Tensor MixDocuments(Tensor q, Tensor seesMemory, CompressiveMemory memory, MixParameters learned, Tensor local)
+    {
+        var isSpoilt = memory.IsSpoilt();                                                                    // (B, S, G)
+        var reads = seesMemory.unsqueeze(-1).logical_and(isSpoilt.unsqueeze(2)).unsqueeze(-1).unsqueeze(-1); // (B, S, n, G, 1, 1)
+        var a = GatedMix.Of(learned.Beta, local, memory.Without(isSpoilt).Read(q, learned.Norm), seesMemory, new(options.EmptyMemory, learned.Norm));
+        return a.masked_fill(reads, Scalars.NotANumber);
     }
 }
 

@@ -1,3 +1,4 @@
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace InfiniAttention;
@@ -24,8 +25,34 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
     {
         using var scope = NewDisposeScope();
         var terms = SegmentTerms.Of(tokens, m.dtype, norm);
+        if (terms.Keep is not { } keep || !is_grad_enabled())
+        {
+            return Written(rule, m, z, terms).MoveToOuterDisposeScope();
+        }
+
+        // Clearing a memory that is not finite where a document starts is not enough: the gradient of the recurrence before the start multiplies it by 0.
+        var isSpoilt = IsSpoilt(m, z);
+        return Written(rule, Filled(m, isSpoilt, Scalars.Zero), Filled(z, isSpoilt, Scalars.Zero), terms).SpoiltUntilCleared(isSpoilt, keep).MoveToOuterDisposeScope();
+    }
+
+    private static CompressiveMemory Written(UpdateRule rule, Tensor m, Tensor z, SegmentTerms terms)
+    {
         var normalizers = terms.Normalizers(z);
-        return Of(terms, normalizers, rule.Maps(terms.Writes(normalizers)), m).MoveToOuterDisposeScope();
+        return Of(terms, normalizers, rule.Maps(terms.Writes(normalizers)), m);
+    }
+
+    /// <summary>The same with NaN in the given memories, (B, G), up to the segment in which a document starts.</summary>
+    /// <param name="memories">(B, G) bool</param>
+    /// <param name="keep">(B, S) bool: false for a segment in which a document starts.</param>
+    private CompressiveMemory SpoiltUntilCleared(Tensor memories, Tensor keep)
+    {
+        var segments = (int)keep.size(1);
+        var lasts = keep.logical_not().cumsum(1, int64).eq(Scalars.Zero); // whether the memory outlasts the segment, (B, S)
+        var isThere = cat([ones([keep.size(0), 1], ScalarType.Bool, keep.device), lasts.narrow(1, 0, segments - 1)], 1);
+        var before = isThere.unsqueeze(-1).logical_and(memories.unsqueeze(1)); // (B, S, G)
+        var after = lasts.narrow(1, segments - 1, 1).logical_and(memories);    // (B, G)
+        var (m, z) = After!.Value;
+        return new(Filled(M, before, Scalars.NotANumber), Filled(Z, before, Scalars.NotANumber), (Filled(m, after, Scalars.NotANumber), Filled(z, after, Scalars.NotANumber)));
     }
 
     /// <summary>The memory over segments whose normalisers and maps are known: M_s = T_s M_{s-1} + W_s.</summary>
@@ -47,6 +74,26 @@ internal sealed record CompressiveMemory(Tensor M, Tensor Z, (Tensor M, Tensor Z
         After?.M.MoveToOuterDisposeScope();
         After?.Z.MoveToOuterDisposeScope();
         return this;
+    }
+
+    /// <summary>Which memories hold a number that is not finite, (B, S, G).</summary>
+    public Tensor IsSpoilt() => IsSpoilt(M, Z);
+
+    /// <summary>The same with 0 in place of the given memories, (B, S, G).</summary>
+    public CompressiveMemory Without(Tensor memories) => this with { M = Filled(M, memories, Scalars.Zero), Z = Filled(Z, memories, Scalars.Zero) };
+
+    private static Tensor IsSpoilt(Tensor m, Tensor z)
+    {
+        using var scope = NewDisposeScope();
+        return m.detach().isfinite().flatten(-2).all(-1).logical_and(z.detach().isfinite().all(-1)).logical_not().MoveToOuterDisposeScope();
+    }
+
+    /// <summary>M (…, G, K, V) or z (…, G, K) with a number in place of the given memories, (…, G).</summary>
+    private static Tensor Filled(Tensor perHead, Tensor memories, Scalar number)
+    {
+        using var scope = NewDisposeScope();
+        var mask = memories.unsqueeze(-1);
+        return perHead.masked_fill(perHead.dim() > mask.dim() ? mask.unsqueeze(-1) : mask, number).MoveToOuterDisposeScope();
     }
 
     /// <summary>Equation 7, A_mem = sigma(Q) M / (sigma(Q) z), as its numerator and denominator.</summary>

@@ -48,7 +48,7 @@ internal sealed class HostFeatures : autograd.SingleTensorFunction<HostFeatures>
     {
         var (x, scale) = ((Tensor)vars[0], (Tensor?)vars[1]);
         var (batch, segments, n, heads, group, width) = QueryShape.Of(x);
-        var sigma = empty([batch * segments * heads, group * n, width], x.dtype);
+        var sigma = empty([batch * segments * heads, group * n, width], x.dtype, CPU);
         if (x.dtype == ScalarType.Float64)
         {
             Forward<double>(x, scale, sigma);

@@ -16,6 +16,9 @@ internal static class HostPasses
     public static bool Takes(Tensor heads, ScalarType memoryType) =>
         HostVector.HasExp && heads.dtype == memoryType && heads.size(2) > 1 && AreVectors(heads);
 
+    /// <summary>Whether <see cref="ReadAndMix(Tensor, CompressiveMemory, Tensor, ReadRule, Tensor)"/> can process queries (B, S, n, G, R, K) and A_dot (B, S, n, G, R, V).</summary>
+    public static bool TakesMix(Tensor q, Tensor local) => Takes(q, local.dtype) && HostVector.IsWhole(local) && HostVector.FitsSpan(local);
+
     /// <summary>sigma(K) and V per head, and the sum of sigma(K) over the tokens of each segment.</summary>
     /// <param name="keys">(B, S, N, G, K)</param>
     /// <param name="values">(B, S, N, G, V)</param>
@@ -24,9 +27,9 @@ internal static class HostPasses
     public static (Tensor SigmaK, Tensor Values, Tensor Sums) Keys(Tensor keys, Tensor values, NormScales? norm = null)
     {
         var (batch, segments, length, heads) = (keys.size(0), keys.size(1), keys.size(2), keys.size(3));
-        var sigmaK = empty([batch * segments * heads, length, keys.size(4)], keys.dtype);
-        var apart = empty([batch * segments * heads, length, values.size(4)], keys.dtype);
-        var sums = empty([batch, segments, heads, keys.size(4)], keys.dtype);
+        var sigmaK = empty([batch * segments * heads, length, keys.size(4)], keys.dtype, CPU);
+        var apart = empty([batch * segments * heads, length, values.size(4)], keys.dtype, CPU);
+        var sums = empty([batch, segments, heads, keys.size(4)], keys.dtype, CPU);
         var written = new WrittenKeys(sigmaK, apart, sums);
         if (keys.dtype == ScalarType.Float64)
         {
@@ -46,7 +49,7 @@ internal static class HostPasses
     /// <returns>(B, S, G, …) and (B, G, …)</returns>
     public static (Tensor Before, Tensor After) Sums(Tensor initial, Tensor added)
     {
-        var (before, after) = (empty_like(added), empty(Describe.Sizes(initial), initial.dtype));
+        var (before, after) = (empty_like(added), empty(Describe.Sizes(initial), initial.dtype, CPU));
         using var first = initial.contiguous();
         if (added.dtype == ScalarType.Float64)
         {
@@ -79,8 +82,8 @@ internal static class HostPasses
     {
         using var scope = NewDisposeScope();
         var (batch, segments, n, heads, group, width) = QueryShape.Of(q);
-        var rows = empty([batch * segments * heads, group * n, width], q.dtype);
-        var localShares = empty([batch * segments, n, heads * group], q.dtype);
+        var rows = empty([batch * segments * heads, group * n, width], q.dtype, CPU);
+        var localShares = empty([batch * segments, n, heads * group], q.dtype, CPU);
         var (z, gates, mixed) = (memory.Z.contiguous(), Describe.As(beta, q.dtype).contiguous(), local.contiguous());
         var norm = HostNorm<T>.Of(rule.Norm);
         Queries(q, z, gates, norm, new(rows, localShares, rule.Empty == EmptyMemory.Gated));

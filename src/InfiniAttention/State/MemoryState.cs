@@ -24,10 +24,12 @@ public sealed class MemoryState : IDisposable
     }
 
     /// <summary>A state with a given memory and no open segment.</summary>
-    /// <param name="memory">M, (B, G, K, V), float32 or float64; copied.</param>
-    /// <param name="normalizer">z, (B, G, K), of the same type, on the same device; 0 for a row to which nothing was written. Copied.</param>
-    /// <param name="position">Tokens consumed; a multiple of the segment length of the layer that continues from the state.</param>
-    /// <exception cref="ArgumentException">A tensor has another rank, shape, type or device, or the position is negative.</exception>
+    /// <param name="memory">M, (B, G, K, V), B at least 1, float32 or float64; copied.</param>
+    /// <param name="normalizer">z, (B, G, K), of the same type, on the same device, not negative; 0 for a row to which nothing was written. Copied.</param>
+    /// <param name="position">
+    /// Tokens consumed; a multiple of the segment length of the layer that continues from the state, at most 2^62. The memory is read at every position, 0 included.
+    /// </param>
+    /// <exception cref="ArgumentException">A tensor has another rank, shape, type or device, z is negative, or the position is out of range.</exception>
     public MemoryState(Tensor memory, Tensor normalizer, long position)
         : this(Checked(memory, normalizer, position), null, null, position)
     {
@@ -66,7 +68,7 @@ public sealed class MemoryState : IDisposable
 
     /// <summary>A memory of shape (B, G, K, V) to which nothing was written.</summary>
     internal static MemoryState Empty(long[] shape, ScalarType type, Device device, long position = 0) =>
-        new(new MemoryMatrix(zeros(shape, type, device), zeros(shape[..3], type, device)), null, null, position);
+        new(new MemoryMatrix(zeros(shape, type, device), zeros(shape[..3], type, device), isEmpty: true), null, null, position);
 
     /// <summary>The same state for another owner.</summary>
     internal MemoryState Share()
@@ -143,7 +145,7 @@ public sealed class MemoryState : IDisposable
         ThrowIfDisposed();
         StateRows.CheckMask(rows, Batch, Memory.device);
         return Made(() => new(
-            new MemoryMatrix(Memory.masked_fill(rows.view(-1, 1, 1, 1), Scalars.Zero), Normalizer.masked_fill(rows.view(-1, 1, 1), Scalars.Zero)),
+            new MemoryMatrix(Memory.masked_fill(rows.view(-1, 1, 1, 1), Scalars.Zero), Normalizer.masked_fill(rows.view(-1, 1, 1), Scalars.Zero), matrix.IsEmpty),
             open?.Forget(rows),
             earlier?.Forget(rows),
             Position));
@@ -171,7 +173,7 @@ public sealed class MemoryState : IDisposable
 
         ThrowIfDisposed();
         return Made(() => new(
-            new MemoryMatrix(Memory.to(TypeFor(type), copy: true), Normalizer.to(TypeFor(type), copy: true)),
+            matrix.Map(tensor => tensor.to(TypeFor(type), copy: true)),
             open?.To(type, TypeFor(type)),
             earlier?.To(type),
             Position));
@@ -209,7 +211,7 @@ public sealed class MemoryState : IDisposable
     internal MemoryState Map(Func<Tensor, Tensor> map)
     {
         ThrowIfDisposed();
-        return Made(() => new(new MemoryMatrix(map(Memory), map(Normalizer)), open?.Map(map), earlier?.Map(map), Position));
+        return Made(() => new(matrix.Map(map), open?.Map(map), earlier?.Map(map), Position));
     }
 
     private static MemoryState Made(Func<MemoryState> make)
@@ -224,9 +226,10 @@ public sealed class MemoryState : IDisposable
         ArgumentNullException.ThrowIfNull(memory);
         ArgumentNullException.ThrowIfNull(normalizer);
         ArgumentOutOfRangeException.ThrowIfNegative(position);
-        if (memory.dim() != 4 || memory.dtype is not (ScalarType.Float32 or ScalarType.Float64))
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(position, StateSchema.MaximumPosition);
+        if (memory.dim() != 4 || memory.size(0) < 1 || memory.dtype is not (ScalarType.Float32 or ScalarType.Float64))
         {
-            throw new ArgumentException($"memory is {memory.dtype} of shape {Describe.Shape(memory)}; it must be Float32 or Float64 of shape (B, G, K, V).", nameof(memory));
+            throw new ArgumentException($"memory is {memory.dtype} of shape {Describe.Shape(memory)}; it must be Float32 or Float64 of shape (B, G, K, V) with at least one row.", nameof(memory));
         }
 
         if (!Describe.HasShape(normalizer, memory.size(0), memory.size(1), memory.size(2)) || normalizer.dtype != memory.dtype || !Describe.SameDevice(normalizer, memory))
@@ -237,6 +240,8 @@ public sealed class MemoryState : IDisposable
                 nameof(normalizer));
         }
 
-        return new(memory.clone(), normalizer.clone());
+        using var scope = NewDisposeScope();
+        return Describe.AllTrue(StateSchema.CanBeNormalizer(normalizer)) ? new(memory.clone(), normalizer.clone())
+            : throw new ArgumentException("normalizer holds negative numbers; it is a sum of sigma(K), whose numbers are positive.", nameof(normalizer));
     }
 }

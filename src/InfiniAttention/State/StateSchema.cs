@@ -60,40 +60,44 @@ internal static class StateSchema
             throw new InvalidDataException($"The file holds {shape.Batch} rows in {prefix}memory; there must be at least one.");
         }
 
+        // Everything is read and checked before a state owns any of it.
         using var scope = NewDisposeScope();
+        var tensors = Fields.Where(field => file.Entries.ContainsKey(prefix + field.Name)).ToDictionary(field => field.Name, field => file.Tensor(prefix + field.Name).to(device));
+        CheckNumbers();
+        var (m, z) = (tensors["memory"], tensors["normalizer"]);
+        var isEmpty = Describe.AllTrue(m.eq(Scalars.Zero)) && Describe.AllTrue(z.eq(Scalars.Zero));
         var open = shape.Length == 0 ? null : new OpenSegment(
-            new(new(Tensor("keys")!, Tensor("values")!, SegmentMarks.None) { OtherLocalKeys = Tensor("local_keys"), OtherPassedKeys = Tensor("passed_keys") }),
-            shape.Length, new(Tensor("padding"), Documents(), Weights()));
-        var earlier = shape.EarlierLength == 0 ? null : new EarlierSegment(Tensor("earlier_keys")!, Tensor("earlier_values")!, Tensor("earlier_hidden"));
-        return new(new MemoryMatrix(Tensor("memory")!, Normalizer()), open, earlier, shape.Position);
+            new(new(tensors["keys"], tensors["values"], SegmentMarks.None) { OtherLocalKeys = Tensor("local_keys"), OtherPassedKeys = Tensor("passed_keys") }),
+            shape.Length, new(Tensor("padding"), Tensor("documents"), Tensor("weights")));
+        var earlier = shape.EarlierLength == 0 ? null : new EarlierSegment(tensors["earlier_keys"], tensors["earlier_values"], Tensor("earlier_hidden"));
+        return new(new MemoryMatrix(m, z, isEmpty), open, earlier, shape.Position);
 
-        Tensor? Tensor(string name) => file.Entries.ContainsKey(prefix + name) ? file.Tensor(prefix + name).to(device) : null;
+        Tensor? Tensor(string name) => tensors.GetValueOrDefault(name);
 
-        // z is a sum of positive numbers; it may be NaN if the stream's input was.
-        Tensor Normalizer()
+        void CheckNumbers()
         {
-            var z = Tensor("normalizer")!;
-            return Valid(z, "normalizer", z.ge(Scalars.Zero).logical_or(z.isnan()));
-        }
+            Require("normalizer", CanBeNormalizer);
 
-        // Document starts so far: the first token counts 0 or 1, and each later token 0 or 1 more than the token before.
-        Tensor? Documents()
-        {
-            if (Tensor("documents") is not { } documents)
+            // Document starts so far: the first token counts 0 or 1, and each later token 0 or 1 more than the token before.
+            Require("documents", documents =>
             {
-                return null;
-            }
-
-            var starts = cat([documents.narrow(-1, 0, 1), documents.diff(1, -1)], -1);
-            return Valid(documents, "documents", starts.ge(Scalars.Zero).logical_and(starts.le(Scalars.One)));
+                var starts = cat([documents.narrow(-1, 0, 1), documents.diff(1, -1)], -1);
+                return starts.ge(Scalars.Zero).logical_and(starts.le(Scalars.One));
+            });
+            Require("weights", weights => weights.ge(Scalars.Zero).logical_and(weights.lt(Scalars.Infinity)));
         }
 
-        Tensor? Weights() => Tensor("weights") is { } weights ? Valid(weights, "weights", weights.ge(Scalars.Zero).logical_and(weights.lt(Scalars.Infinity))) : null;
-
-        Tensor Valid(Tensor tensor, string name, Tensor isValid) => Describe.AllTrue(isValid)
-            ? tensor
-            : throw new InvalidDataException($"The file holds impossible numbers in {prefix}{name}.");
+        void Require(string name, Func<Tensor, Tensor> isValid)
+        {
+            if (Tensor(name) is { } tensor && !Describe.AllTrue(isValid(tensor)))
+            {
+                throw new InvalidDataException($"The file holds impossible numbers in {prefix}{name}.");
+            }
+        }
     }
+
+    /// <summary>Which elements z can have: it is a sum of positive numbers, and may be NaN if the stream's input was.</summary>
+    public static Tensor CanBeNormalizer(Tensor z) => z.ge(Scalars.Zero).logical_or(z.isnan());
 
     private static Presence If(bool isThere) => isThere ? Presence.Required : Presence.Absent;
 

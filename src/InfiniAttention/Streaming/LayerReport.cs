@@ -6,7 +6,7 @@ namespace InfiniAttention;
 /// <param name="Gates">beta of each query head.</param>
 /// <param name="MemoryNorms">The Frobenius norm of M of each key/value head, averaged over the rows.</param>
 /// <param name="SmallestNormalizers">The smallest number in z of each key/value head, over all rows; 0 while a row has an empty memory.</param>
-/// <param name="StateBytes">Bytes that the layer's state holds: M, z and the open segment.</param>
+/// <param name="StateBytes">Bytes that the layer's state holds: M, z, the open segment and, with <see cref="InfiniAttentionOptions.LocalSegments"/> = 2, the segment before it.</param>
 /// <param name="FullCacheBytes">Bytes that full attention would hold at this position: a key and a value of every token, in the layer's type.</param>
 public sealed record LayerReport(
     string Layer, long Position, IReadOnlyList<double> Gates, IReadOnlyList<double> MemoryNorms, IReadOnlyList<double> SmallestNormalizers, long StateBytes, long FullCacheBytes)

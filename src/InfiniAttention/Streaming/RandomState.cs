@@ -35,7 +35,7 @@ internal sealed class RandomState : IDisposable
             return null;
         }
 
-        using var drawn = randint(long.MaxValue, [1], int64);
+        using var drawn = randint(long.MaxValue, [1], int64, CPU);
         var seed = drawn.item<long>();
         cuda.manual_seed_all(seed);
         return seed;
@@ -66,7 +66,7 @@ internal sealed class RandomStates : IDisposable
     {
         using var scope = NewDisposeScope();
         this.device = device;
-        cpu = empty([windows, random.get_rng_state().size(0)], ScalarType.Byte).DetachFromDisposeScope();
+        cpu = empty([windows, random.get_rng_state().size(0)], ScalarType.Byte, CPU).DetachFromDisposeScope();
         cudaSeeds = new long?[windows];
     }
 

@@ -29,9 +29,10 @@ public sealed partial class SegmentStreamer
     internal bool IsRandom => model.modules().Prepend(model).Any(module => module.training);
 
     /// <summary>Checks the input of a call that computes outputs.</summary>
-    private void CheckReading(Tensor input, ref TokenInfo? info) => Agree(input, ref info, _ =>
+    private void CheckReading(Tensor input, ref TokenInfo? info) => Agree(input, ref info, given =>
     {
-        if (sharing is not null && is_grad_enabled() && model.parameters().Any(parameter => parameter.requires_grad))
+        if (sharing is not null && is_grad_enabled()
+            && (input.requires_grad || given?.WriteWeights?.requires_grad == true || model.parameters().Any(parameter => parameter.requires_grad)))
         {
             throw new InvalidOperationException(
                 "Gradients are on, and the outputs that a group's ranks compute have no common graph: read inside no_grad, and train with Backpropagate, which does every rank's part.");
@@ -39,7 +40,11 @@ public sealed partial class SegmentStreamer
     });
 
     /// <summary>Checks the arguments of a call; in a group, that every rank accepts them and all are the same.</summary>
-    private void Agree(Tensor input, ref TokenInfo? info, Action<TokenInfo?> further)
+    /// <param name="input">The input.</param>
+    /// <param name="info">What is known about its tokens.</param>
+    /// <param name="further">Checks what the call needs beyond that.</param>
+    /// <param name="numbers">In a group, what else must be the same on every rank.</param>
+    private void Agree(Tensor input, ref TokenInfo? info, Action<TokenInfo?> further, Func<double[]>? numbers = null)
     {
         var given = info;
         if (sharing is null)
@@ -55,7 +60,12 @@ public sealed partial class SegmentStreamer
                     CheckInput(input, ref given);
                     further(given);
                 },
-                () => [states.Position, .. new[] { input, given?.KeyPaddingMask, given?.DocumentStarts, given?.WriteWeights }.Select(Agreement.Fingerprint)]);
+                () =>
+                [
+                    states.Position, windowTokens, IsRandom ? 1 : 0, is_grad_enabled() ? 1 : 0,
+                    .. new[] { input, given?.KeyPaddingMask, given?.DocumentStarts, given?.WriteWeights }.Select(Agreement.Fingerprint),
+                    .. numbers?.Invoke() ?? [],
+                ]);
         }
 
         info = given;

@@ -33,7 +33,8 @@ public sealed partial class SegmentStreamer : IDisposable
     /// <summary>
     /// Starts a stream that the processes of a group read together. Every rank makes the same calls with the same input; each computes a stretch of
     /// each step of up to <see cref="ISequenceGroup.Size"/> windows, and afterwards all have the same state, the same outputs and, after
-    /// <see cref="Backpropagate"/>, the same gradients. Tokens that do not make a segment for each rank are read by all.
+    /// <see cref="Backpropagate"/>, the same gradients. Tokens that do not make a segment for each rank are read by all. The state of all layers
+    /// together must be smaller than 2 GiB, because it is handed over as one saved stream.
     /// </summary>
     /// <param name="model">The model, with the same weights on every rank; it still belongs to the caller.</param>
     /// <param name="group">The group.</param>
@@ -233,7 +234,7 @@ public sealed partial class SegmentStreamer : IDisposable
                     "The input, its write weights or the target require a gradient; Backpropagate computes gradients of the model's parameters only: detach them.",
                     target.requires_grad ? nameof(target) : nameof(input));
             }
-        });
+        }, () => [Agreement.Fingerprint(target), (double)reduction, ignoreIndex]);
         using var transaction = states.Begin();
         var total = new WindowedBackpropagation(this, model, losses!) { Progress = progress, Cancellation = cancellationToken }.Run(input, info);
         transaction.Complete();

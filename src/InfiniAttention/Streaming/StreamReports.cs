@@ -59,12 +59,11 @@ internal static class StreamReports
         var values = tokens.Values.to(memory.dtype).transpose(2, 3);                // (B, S, G, N, V)
         var denominator = keys.matmul(normalizer.unsqueeze(-1));                    // (B, S, G, N, 1)
         var retrieved = keys.matmul(memory).div(denominator.masked_fill(denominator.eq(Scalars.Zero), Scalars.One));
-        var written = tokens.Marks.Writes(memory.dtype) is { } writes
-            ? writes.gt(Scalars.Zero).to(memory.dtype).unsqueeze(2).unsqueeze(-1)   // (B, S, 1, N, 1)
-            : ones_like(denominator);
+        var unwritten = tokens.Marks.Writes(memory.dtype)?.eq(Scalars.Zero).unsqueeze(2).unsqueeze(-1); // (B, S, 1, N, 1)
         return Squares(retrieved.sub(values)).div(Squares(values)).sqrt();
 
-        Tensor Squares(Tensor x) => x.mul(x).mul(written).sum([0, 3, 4]);
+        // Tokens that are not written may hold NaN, which 0 would not clear.
+        Tensor Squares(Tensor x) => (unwritten is null ? x.mul(x) : x.mul(x).masked_fill(unwritten, Scalars.Zero)).sum([0, 3, 4]);
     }
 
     private static double[] Numbers(Tensor vector) => HostVector.Elements<double>(vector.detach().to(ScalarType.Float64).cpu().contiguous()).ToArray();

@@ -147,7 +147,7 @@ internal sealed class StreamSharing
     public void Agree(Action check, Func<double[]> numbers)
     {
         Agreement.Check(group, check);
-        Agreement.CheckSame(group, "an input, token info or a stream at another position", numbers());
+        Agreement.CheckSame(group, "arguments (input, token info, target, reduction or ignoreIndex), WindowTokens, training or gradient mode, or a stream at another position", numbers());
     }
 
     private static ScalarType Summable(ScalarType type) => Describe.IsFloating(type) ? MemoryState.TypeFor(type) : ScalarType.Float64;

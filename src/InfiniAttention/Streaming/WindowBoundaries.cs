@@ -12,6 +12,7 @@ internal sealed class WindowBoundaries : IDisposable
     private readonly StreamStates states;
     private readonly Device? random; // null if the model draws no random numbers
     private readonly (Tensor M, Tensor Z)?[] memories; // of each layer, (W, B, G, K, V) and (W, B, G, K); null before its first token
+    private readonly bool?[][] isEmpty; // of each window and layer, whether its memory is known to be 0; null before its first token
     private readonly OpenSegment?[][] open;
     private readonly EarlierSegment?[][] earlier;
     private readonly long[] positions;
@@ -26,6 +27,7 @@ internal sealed class WindowBoundaries : IDisposable
     {
         (this.states, Windows, this.random) = (states, windows, random);
         memories = new (Tensor M, Tensor Z)?[states.Layers.Count];
+        isEmpty = [.. windows.Select(_ => new bool?[states.Layers.Count])];
         open = [.. windows.Select(_ => new OpenSegment?[states.Layers.Count])];
         earlier = [.. windows.Select(_ => new EarlierSegment?[states.Layers.Count])];
         positions = new long[windows.Count];
@@ -54,6 +56,7 @@ internal sealed class WindowBoundaries : IDisposable
             memories[i] ??= (Room(state.Memory), Room(state.Normalizer));
             memories[i]!.Value.M.select(0, window).copy_(state.Memory);
             memories[i]!.Value.Z.select(0, window).copy_(state.Normalizer);
+            isEmpty[window][i] = state.Matrix.IsEmpty;
             open[window][i] = state.Open;
             state.Open?.Hold();
             earlier[window][i] = state.Earlier;
@@ -83,9 +86,9 @@ internal sealed class WindowBoundaries : IDisposable
     public LeafStates Leaves(int window)
     {
         using var scope = NewDisposeScope();
-        return new([.. memories.Select((memory, i) => memory is var (m, z) && positions[window] > 0
+        return new([.. memories.Select((memory, i) => memory is var (m, z) && isEmpty[window][i] is { } isKnownEmpty
             ? new MemoryState(
-                new MemoryMatrix(m.select(0, window).clone(), z.select(0, window).clone()),
+                new MemoryMatrix(m.select(0, window).clone(), z.select(0, window).clone(), isKnownEmpty),
                 open[window][i]?.Map(tensor => tensor.clone()), earlier[window][i]?.Map(tensor => tensor.clone()), positions[window])
             : null)]);
     }

@@ -21,7 +21,10 @@ internal static class HostVector
 
     /// <summary>Whether a tensor can be viewed as vectors: of float32 or float64 on a CPU, contiguous, of whole vectors, and not too large for a span.</summary>
     public static bool AreVectors(Tensor tensor) => tensor.device_type == DeviceType.CPU && tensor.dtype is ScalarType.Float32 or ScalarType.Float64
-        && IsWhole(tensor) && tensor.is_contiguous() && tensor.numel() * tensor.ElementSize <= int.MaxValue;
+        && IsWhole(tensor) && tensor.is_contiguous() && FitsSpan(tensor);
+
+    /// <summary>Whether a tensor is small enough for a span of bytes.</summary>
+    public static bool FitsSpan(Tensor tensor) => tensor.numel() * tensor.ElementSize <= int.MaxValue;
 
     /// <summary>The elements of a contiguous tensor; <c>data</c> would leave native memory behind.</summary>
     public static Span<T> Elements<T>(Tensor tensor)

@@ -170,6 +170,110 @@ public class InfiniMultiheadAttentionTests
     }
 
     [Fact]
+    public void A_file_that_does_not_fit_or_is_damaged_is_refused_and_nothing_is_loaded()
+    {
+        using var scope = NewDisposeScope();
+        manual_seed(17);
+        var (before, after) = (Before(), After());
+        var untouched = after.state_dict().ToDictionary(entry => entry.Key, entry => entry.Value.detach().clone());
+        var path = Path.GetTempFileName();
+        try
+        {
+            (string Name, Tensor Tensor)[] entries = [.. before.state_dict().Select(entry => (entry.Key, entry.Value.detach()))];
+            Write(path, [.. entries[..^1], (entries[^1].Name, zeros(3))]);
+            Refused<ArgumentException>($"'{entries[^1].Name}' has shape (3); the model's is");
+            Write(path, [.. entries, entries[0]]);
+            Refused<InvalidDataException>($"'{entries[0].Name}' twice");
+
+            before.save(path);
+            byte[] whole = File.ReadAllBytes(path);
+            foreach (int length in Enumerable.Range(0, whole.Length).Where(i => i < 80 || i % 97 == 0 || i == whole.Length - 1))
+            {
+                File.WriteAllBytes(path, whole[..length]);
+                Refused<InvalidDataException>("is damaged");
+            }
+
+            File.WriteAllBytes(path, [.. whole, 0]);
+            Refused<InvalidDataException>("1 bytes follow");
+            var random = new Random(18);
+            for (int i = 0; i < 100; i++)
+            {
+                byte[] changed = [.. whole];
+                random.NextBytes(changed.AsSpan(random.Next(60), 3));
+                File.WriteAllBytes(path, changed);
+                if (Record.Exception(() => AttentionWeights.LoadModel(after, path)) is { } error)
+                {
+                    Assert.True(error is InvalidDataException or ArgumentException, $"change {i}: {error}");
+                    Unchanged();
+                }
+                else
+                {
+                    after.load_state_dict(untouched); // the change was in the numbers
+                }
+            }
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+
+        static void Write(string path, (string Name, Tensor Tensor)[] entries)
+        {
+            using var writer = new BinaryWriter(File.Create(path));
+            writer.Write7BitEncodedInt(entries.Length);
+            foreach ((string name, Tensor tensor) in entries)
+            {
+                writer.Write(name);
+                long[] header = [(long)tensor.dtype, tensor.dim(), .. tensor.shape];
+                Array.ForEach(header, writer.Write7BitEncodedInt64);
+                writer.Write(tensor.bytes);
+            }
+        }
+
+        void Refused<T>(string words)
+            where T : Exception
+        {
+            Assert.Contains(words, Assert.Throws<T>(() => AttentionWeights.LoadModel(after, path)).Message, StringComparison.Ordinal);
+            Unchanged();
+        }
+
+        void Unchanged() => Assert.All(after.state_dict(), entry => Assert.Equal(0, Difference(untouched[entry.Key], entry.Value)));
+    }
+
+    [Fact]
+    public void A_file_of_another_floating_point_type_is_converted_and_leaves_nothing_else()
+    {
+        using var scope = NewDisposeScope();
+        manual_seed(19);
+        var (before, after) = (Before(), After());
+        after.to(ScalarType.BFloat16);
+        var path = Path.GetTempFileName();
+        try
+        {
+            before.save(path);
+            AttentionWeights.LoadModel(after, path);
+            Assert.Equal(0, LiveTensors.LeftBy(() => AttentionWeights.LoadModel(after, path)));
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+
+        Assert.All(before.state_dict(), entry => Assert.Equal(0, Difference(entry.Value.to(ScalarType.BFloat16), after.state_dict()[entry.Key])));
+    }
+
+    [Fact]
+    public void Null_and_integers_in_place_of_weights_are_refused()
+    {
+        using var scope = NewDisposeScope();
+        var after = After();
+        var wrong = Before().state_dict().ToDictionary(entry => entry.Key, entry => entry.Value.detach());
+        wrong["self_attn.out_proj.bias"] = zeros(Width, ScalarType.Int32);
+        wrong["self_attn.in_proj_bias"] = null!;
+        BadInput.IsRefused(() => AttentionWeights.LoadModel(after, wrong), "stateDict", "'self_attn.out_proj.bias' is of type Int32; the model's is Float32", "'self_attn.in_proj_bias' is null");
+    }
+
+    [Fact]
     public void It_can_be_created_from_options()
     {
         using var scope = NewDisposeScope();

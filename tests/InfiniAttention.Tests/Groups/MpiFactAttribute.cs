@@ -7,6 +7,14 @@ internal sealed class MpiFactAttribute : FactAttribute
     public MpiFactAttribute() => Skip = Mpi.Missing;
 }
 
+/// <summary>The same for a test that needs 5 GiB of memory: it runs only if it is asked for.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+internal sealed class LargeMpiFactAttribute : FactAttribute
+{
+    public LargeMpiFactAttribute() =>
+        Skip = Mpi.Missing ?? (Environment.GetEnvironmentVariable("INFINIATTENTION_LARGE_TESTS") == "1" ? null : "It needs 5 GiB of memory: set INFINIATTENTION_LARGE_TESTS to 1.");
+}
+
 /// <summary>The same for a test with cases.</summary>
 [AttributeUsage(AttributeTargets.Method)]
 internal sealed class MpiTheoryAttribute : TheoryAttribute

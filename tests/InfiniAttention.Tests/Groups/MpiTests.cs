@@ -47,6 +47,9 @@ public class MpiTests(ITestOutputHelper output)
     [InlineData(3)]
     public void Tensors_are_exchanged_in_every_way(int ranks) => Succeeds(ranks, "exchange");
 
+    [LargeMpiFact]
+    public void Tensors_of_more_than_2_GiB_are_exchanged() => Succeeds(2, "large");
+
     [MpiFact]
     public void The_program_of_the_documentation_trains()
     {

@@ -22,6 +22,7 @@ internal static class RankProgram
             ["fail"] => Fail(group),
             ["refuse"] => Refuse(group),
             ["exchange"] => Exchange(group),
+            ["large"] => Large(group),
             _ => throw new ArgumentException(string.Join(' ', arguments)),
         };
         Console.WriteLine($"rank {group.Rank} of {group.Size}: {said}");
@@ -119,10 +120,38 @@ internal static class RankProgram
             Difference.Close(full([5], size, type), x, 0, "broadcast");
         }
 
+        using Tensor none = zeros([0, 3], ScalarType.Float32);
+        group.Sum(none);
+        group.Broadcast(none, 0);
+        group.ExclusiveSum(none, none).Wait();
         using Tensor matrix = rand(4, 4), integers = ones(2, int64);
         Assert.Contains("not contiguous", Assert.Throws<ArgumentException>(() => group.Sum(matrix.t())).Message, StringComparison.Ordinal);
         Assert.Contains("a group adds Float32 and Float64", Assert.Throws<ArgumentException>(() => group.Sum(integers)).Message, StringComparison.Ordinal);
         Assert.Contains($"the ranks 0 to {size - 1}", Assert.Throws<ArgumentOutOfRangeException>(() => group.Send(matrix, size)).Message, StringComparison.Ordinal);
+        return "exchanged";
+    }
+
+    /// <summary>A tensor that no span holds, on two ranks: broadcast and sent.</summary>
+    private static string Large(MpiSequenceGroup group)
+    {
+        const long Last = (1L << 31) + 8;
+        using Tensor bytes = zeros([Last + 1], ScalarType.Byte), end = bytes.narrow(0, Last, 1), beginning = bytes.narrow(0, 0, 1);
+        end.fill_(group.Rank + 1);
+        beginning.fill_(group.Rank + 1);
+        group.Broadcast(bytes, 1);
+        Assert.Equal([2, 2], [end.item<byte>(), beginning.item<byte>()]);
+        end.fill_(5);
+        if (group.Rank == 0)
+        {
+            group.Send(bytes, 1);
+        }
+        else
+        {
+            end.fill_(6);
+            group.Receive(bytes, 0);
+        }
+
+        Assert.Equal(5, end.item<byte>());
         return "exchanged";
     }
 

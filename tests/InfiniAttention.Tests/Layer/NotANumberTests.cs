@@ -104,6 +104,50 @@ public class NotANumberTests(ITestOutputHelper output)
         }
     }
 
+    /// <summary>The tokens behind a document start do not see the memory before it, so that their gradients must not depend on it either.</summary>
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void A_document_start_keeps_gradients_clear_of_a_memory_that_is_not_finite(MemoryUpdate update, ScalarType type, double spoilt)
+    {
+        using var scope = NewDisposeScope();
+        foreach ((bool norm, int localSegments) in new[] { (false, 1), (true, 1), (false, 2) })
+        {
+            InfiniAttentionModule layer = Layer(update, type, norm, localSegments);
+            Tensor finite = Input(type, 8), notFinite = finite.clone();
+            notFinite[0, 5] = spoilt;
+            foreach (int start in new[] { 0, 2, 4, 6 })
+            {
+                string what = $"norm {norm}, {localSegments} local segments, start {start}";
+                Dictionary<string, Tensor> expected = Gradients(layer, finite, start), found = Gradients(layer, notFinite, start);
+
+                // Tokens before the start have spoilt outputs, which o_proj's weight meets whatever their gradient, and the gate too if the local outputs are spoilt.
+                string[] met = start == 0 ? [] : localSegments == 1 ? ["o_proj.weight"] : ["o_proj.weight", "gate"];
+                foreach ((string name, Tensor gradient) in expected.Where(entry => !met.Contains(entry.Key)))
+                {
+                    Difference.Close(gradient, found[name], type == ScalarType.BFloat16 ? 0.02 : 1e-5, $"{what}: gradient of {name}");
+                }
+
+                Assert.True(expected["input"].count_nonzero().item<long>() > 0, what);
+            }
+        }
+
+        // Of a loss over row 0 from the start of a document on, and all of row 1, after the given tokens.
+        static Dictionary<string, Tensor> Gradients(InfiniAttentionModule layer, Tensor earlier, int start)
+        {
+            Tensor x = Input(layer.Gate.dtype, 11, seed: 2).requires_grad_(true), starts = zeros(2, 11, @bool);
+            starts[0, start] = true;
+            using MemoryState before = layer.ForwardFrom(null, earlier).State.Detach();
+            before.Memory.requires_grad_(true);
+            before.Normalizer.requires_grad_(true);
+            layer.zero_grad(set_to_none: true);
+            Tensor y = layer.ForwardFrom(before, x, new TokenInfo { DocumentStarts = starts }).Output;
+            (y[0, start..].pow(2).sum() + y[1].pow(2).sum()).backward();
+            var gradients = layer.named_parameters().ToDictionary(p => p.name, p => p.parameter.grad?.clone() ?? zeros_like(p.parameter));
+            (gradients["input"], gradients["memory"], gradients["normalizer"]) = (x.grad!, before.Memory.grad!, before.Normalizer.grad!);
+            return gradients;
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Cases))]
     public void Padding_and_tokens_of_weight_0_write_nothing(MemoryUpdate update, ScalarType type, double spoilt)
@@ -148,10 +192,10 @@ public class NotANumberTests(ITestOutputHelper output)
         }),
     ];
 
-    private static InfiniAttentionModule Layer(MemoryUpdate update, ScalarType type)
+    private static InfiniAttentionModule Layer(MemoryUpdate update, ScalarType type, bool norm = false, int localSegments = 1)
     {
         manual_seed(1);
-        return new(new() { EmbedDim = 8, NumHeads = 2, SegmentLength = Segment, Update = update }, dtype: type);
+        return new(new() { EmbedDim = 8, NumHeads = 2, SegmentLength = Segment, Update = update, MemoryNorm = norm, LocalSegments = localSegments }, dtype: type);
     }
 
     private static Tensor Input(ScalarType type, int tokens, int seed = 1)

@@ -1,4 +1,3 @@
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace InfiniAttention.Tests;
@@ -35,6 +34,33 @@ public class ProjectionTests
         adapted.reset_parameters();
         Assert.All(weights, entry => Difference.Close(entry.Value, adapted.state_dict()[entry.Key], 0, entry.Key));
         Assert.Throws<ArgumentNullException>(() => new InfiniAttentionModule(Options, null!, nn.Linear(8, 4), nn.Linear(8, 4), nn.Linear(8, 8)));
+    }
+
+    [Theory]
+    [InlineData(MemoryUpdate.Linear, 1, 4)]
+    [InlineData(MemoryUpdate.Linear, 1, 2)]
+    [InlineData(MemoryUpdate.Delta, 1, 4)]
+    [InlineData(MemoryUpdate.Delta, 2, 2)]
+    public void Outputs_of_given_projections_need_not_be_contiguous(MemoryUpdate update, int localSegments, int keyHeads)
+    {
+        using var scope = NewDisposeScope();
+        manual_seed(60);
+        InfiniAttentionOptions options = Options with { NumKeyValueHeads = keyHeads, Update = update, LocalSegments = localSegments };
+        var (q, k, v, o) = (nn.Linear(8, 8), nn.Linear(8, 2 * keyHeads), nn.Linear(8, 2 * keyHeads), nn.Linear(8, 8));
+        var plain = new InfiniAttentionModule(options, q, k, v, o);
+        var given = new InfiniAttentionModule(options, new TokensFirst(q), new TokensFirst(k), new TokensFirst(v), new TokensFirst(o));
+        Tensor x = randn(3, 14, 8), starts = zeros(3, 14, @bool);
+        starts[1, 6] = true;
+        foreach (bool gradients in new[] { false, true })
+        {
+            using var mode = set_grad_enabled(gradients);
+            foreach (TokenInfo? info in new[] { null, new TokenInfo { DocumentStarts = starts } })
+            {
+                Difference.Close(plain.call(x, info), given.call(x, info), 1e-5, $"at once, gradients {gradients}");
+                (Tensor first, MemoryState state) = given.ForwardFrom(null, x.narrow(1, 0, 3), info.Part(0, 3));
+                Difference.Close(plain.call(x, info), cat([first, given.ForwardFrom(state, x.narrow(1, 3, 11), info.Part(3, 11)).Output], 1), 1e-5, $"cut, gradients {gradients}");
+            }
+        }
     }
 
     [Fact]
@@ -102,21 +128,5 @@ public class ProjectionTests
         Difference.Close(layer.call(x, info), ByInterface(layer, x, info), 0, "by the interface");
 
         static Tensor ByInterface(nn.IModule<Tensor, TokenInfo?, Tensor> module, Tensor x, TokenInfo info) => module.call(x, info);
-    }
-
-    /// <summary>A linear layer with a low-rank addition that starts at 0.</summary>
-    private sealed class Adapted : nn.Module<Tensor, Tensor>
-    {
-        private readonly Linear main, down, up;
-
-        public Adapted(long inputs, long outputs)
-            : base(nameof(Adapted))
-        {
-            (main, down, up) = (nn.Linear(inputs, outputs, false), nn.Linear(inputs, 2, false), nn.Linear(2, outputs, false));
-            nn.init.zeros_(up.weight);
-            RegisterComponents();
-        }
-
-        public override Tensor forward(Tensor x) => main.call(x) + up.call(down.call(x));
     }
 }

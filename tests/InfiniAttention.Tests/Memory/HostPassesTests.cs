@@ -21,6 +21,17 @@ public class HostPassesTests(ITestOutputHelper output)
         from shift in Gen.Elements(0.0, 0.0, -12.0, -200.0, 30.0)
         select new Case(seed, sizes.Item1, sizes.Item2.Item1, sizes.Item2.Item2, heads.Item1, heads.Item2, widths.Item1, widths.Item2, empty, norm, shift));
 
+    [Fact]
+    public void Local_outputs_that_no_span_holds_are_left_to_the_operators()
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        Tensor q = zeros([1, 1, 1 << 8, 1, 1, 8]), element = zeros([1, 1, 1, 1, 1, 1]); // expanded, so that nothing is allocated
+        Assert.Equal(HostVector.HasExp, HostPasses.TakesMix(q, element.expand(1, 1, 1 << 8, 1, 1, 8)));
+        Assert.Equal(HostVector.HasExp, HostPasses.TakesMix(q, element.expand(1, 1, 1 << 8, 1, 1, (1 << 21) - 8)));
+        Assert.False(HostPasses.TakesMix(q, element.expand(1, 1, 1 << 8, 1, 1, 1 << 21)), "2 GiB");
+    }
+
     [Theory]
     [InlineData(ScalarType.Float64, 1e-13)]
     [InlineData(ScalarType.Float32, 2e-5)]

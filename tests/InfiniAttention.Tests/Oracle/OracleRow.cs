@@ -104,6 +104,13 @@ internal sealed class OracleRow
         Normalizer = [.. Normalizer.Select((_, g) => normalizer.select(0, g))];
     }
 
+    /// <summary>Begins with a memory from elsewhere; a row whose z is 0 has none.</summary>
+    public void Begin(Tensor memory, Tensor normalizer)
+    {
+        ReplaceMemory(memory, normalizer);
+        Empty = normalizer.count_nonzero().item<long>() == 0;
+    }
+
     private void Forget()
     {
         (Memory, Normalizer) = Nothing(options);

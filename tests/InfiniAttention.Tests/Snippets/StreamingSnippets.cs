@@ -137,7 +137,7 @@ public sealed class StreamingSnippets : IDisposable
 
         #region report
         using var streamer = new SegmentStreamer(model);
-        streamer.SegmentWritten += segment =>                            // as it happens; without listeners it costs nothing
+        streamer.SegmentWritten += segment =>                            // as it happens, not in Backpropagate; without listeners it costs nothing
         {
             written++;
             Console.WriteLine($"{segment.Layer}, segment {segment.Segment}: its own keys miss its values by {segment.RetrievalErrors[0]:P0}");

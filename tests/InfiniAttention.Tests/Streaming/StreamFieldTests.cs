@@ -102,7 +102,34 @@ public class StreamFieldTests
         Assert.Throws<ArgumentException>(() => new MemoryState(state.Memory[0], state.Normalizer, 8));
         Assert.Throws<ArgumentException>(() => new MemoryState(state.Memory, state.Normalizer.narrow(2, 0, 1), 8));
         Assert.Throws<ArgumentOutOfRangeException>(() => new MemoryState(state.Memory, state.Normalizer, -1));
+        Assert.Throws<ArgumentOutOfRangeException>(() => new MemoryState(state.Memory, state.Normalizer, StateSchema.MaximumPosition + 1));
+        BadInput.IsRefused(() => _ = new MemoryState(state.Memory.narrow(0, 0, 0), state.Normalizer.narrow(0, 0, 0), 8), "memory", "at least one row");
+        BadInput.IsRefused(() => _ = new MemoryState(state.Memory, state.Normalizer.sub(100), 8), "normalizer", "negative");
+        new MemoryState(state.Memory, state.Normalizer.mul(double.NaN), 8).Dispose(); // as a stream's may be
         Assert.Contains("position 9", Assert.Throws<ArgumentException>(() => layer.ForwardFrom(new MemoryState(state.Memory, state.Normalizer, 9), x)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_file_of_a_state_that_is_refused_leaves_nothing()
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        MemoryState state = (Case with { LocalSegments = 2 }).Layer().ForwardFrom(null, Case.Input()).State;
+        Assert.NotNull(state.Open);
+        Assert.NotNull(state.Earlier);
+        string path = Path.GetTempFileName();
+        try
+        {
+            SafetensorsFile.Write(
+                path,
+                new Dictionary<string, string> { ["format"] = "infini-attention-state", ["version"] = "1", ["position"] = $"{state.Position}" },
+                [.. StateSchema.Tensors(state, "").Select(entry => entry.Name == "normalizer" ? (entry.Name, entry.Tensor.sub(1e6)) : entry)]);
+            Assert.Equal(0, LiveTensors.LeftBy(() => Assert.Contains("normalizer", Assert.Throws<InvalidDataException>(() => MemoryState.Load(path)).Message, StringComparison.Ordinal)));
+        }
+        finally
+        {
+            File.Delete(path);
+        }
     }
 
     private static Tensor Changed(Tensor tensor, string how) => how switch

@@ -33,6 +33,30 @@ public class StreamReportTests
     }
 
     [Fact]
+    public void Tokens_that_are_not_written_do_not_spoil_the_retrieval_error()
+    {
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        manual_seed(22);
+        var layer = new InfiniAttentionModule(Options);
+        Tensor x = randn(2, 8, 16), weights = ones(2, 8);
+        weights[0, 3] = 0;
+        double[] expected = Errors(x);
+        x[0, 3] = double.NaN;
+        Assert.Equal(expected, Errors(x));
+        Assert.All(expected, error => Assert.True(double.IsFinite(error)));
+
+        double[] Errors(Tensor input)
+        {
+            var reports = new List<SegmentReport>();
+            using var stream = new SegmentStreamer(layer);
+            stream.SegmentWritten += reports.Add;
+            stream.Forward(input, new TokenInfo { WriteWeights = weights });
+            return [.. Assert.Single(reports).RetrievalErrors];
+        }
+    }
+
+    [Fact]
     public void A_report_describes_the_current_states()
     {
         using var scope = NewDisposeScope();

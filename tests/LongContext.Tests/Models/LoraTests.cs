@@ -39,6 +39,7 @@ public sealed class LoraTests : IDisposable
         Assert.True(Difference(expected, adapted) > 0.1);
 
         decoder.MergeAdapters();
+        Assert.DoesNotContain(decoder.state_dict().Keys, LoraLinear.IsOfAdapter);
         Assert.True(Difference(adapted, decoder.call(tokens)) < 2e-5 * adapted.abs().max().item<float>());
 
         PretrainedModel.Save(decoder, Options(name), folder.Path, folder.File("merged"));
