@@ -24,7 +24,12 @@ public sealed class LmOptions
     };
 
     private readonly Option<string> baseTokens = new("--base-tokens") { Description = "How many tokens the base reads.", DefaultValueFactory = _ => "1200K" };
-    private readonly Option<string> document = new("--document") { Description = "Tokens of a training document, over which memory is carried: a multiple of --step.", DefaultValueFactory = _ => "2K" };
+    private readonly Option<string> document = new("--document")
+    {
+        Description = "Tokens of a training document, over which memory is carried: a multiple of --step.",
+        DefaultValueFactory = _ => "2K",
+    };
+
     private readonly Option<string> step = new("--step")
     {
         Description = "Tokens of a document that a training step reads, and through which its gradients flow: a multiple of --segment.",
