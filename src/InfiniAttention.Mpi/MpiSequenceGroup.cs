@@ -12,6 +12,9 @@ namespace InfiniAttention;
 /// </remarks>
 public sealed class MpiSequenceGroup : ISequenceGroup, IDisposable
 {
+    /// <summary>mpiexec forwards what a process writes a moment later, and an abort drops what it has not forwarded: then the message would be lost.</summary>
+    private static readonly TimeSpan BeforeAbort = TimeSpan.FromMilliseconds(500);
+
     private readonly MpiThread thread = new();
     private readonly MPI.Environment environment;
     private readonly int world = MPI.Unsafe.MPI_COMM_WORLD;
@@ -144,6 +147,7 @@ public sealed class MpiSequenceGroup : ISequenceGroup, IDisposable
     {
         Console.Error.WriteLine($"Rank {Rank} of {Size}: {failure}");
         Console.Error.Flush();
+        Thread.Sleep(BeforeAbort);
         _ = MPI.Unsafe.MPI_Abort(world, 1); // from this thread, because that of MPI may be waiting for another rank
     }
 
