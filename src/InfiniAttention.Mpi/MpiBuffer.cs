@@ -52,7 +52,6 @@ internal sealed class MpiBuffer
             bytes = Math.Min(PieceBytes, from.Bytes - start);
             Check(call(source + (nint)start, target + (nint)start, (int)(bytes / from.elementBytes)));
         }
-
     }
 
     /// <summary>Throws if a call of MPI failed.</summary>

@@ -80,12 +80,7 @@ public class InitialMemoryTests(ITestOutputHelper output)
         string path = Path.GetTempFileName();
         try
         {
-            given.Save(path);
-            foreach ((string name, MemoryState state) in new (string, MemoryState)[]
-            {
-                ("Clone", given.Clone()), ("Detach", given.Detach()), ("To(device)", given.To(CPU)), ("To(type)", given.To(ScalarType.Float64)),
-                ("SelectRows", given.SelectRows(tensor(new long[] { 0, 1 }))), ("ResetRows", given.ResetRows(zeros(2, @bool))), ("Load", MemoryState.Load(path)),
-            })
+            foreach ((string name, MemoryState state) in AfterEachOperation(given, path))
             {
                 Difference.Close(expected, layer.ForwardFrom(state, x).Output, 0, $"after {name}");
             }
@@ -111,12 +106,7 @@ public class InitialMemoryTests(ITestOutputHelper output)
         string path = Path.GetTempFileName();
         try
         {
-            begun.Save(path);
-            foreach ((string name, MemoryState state) in new (string, MemoryState)[]
-            {
-                ("Clone", begun.Clone()), ("Detach", begun.Detach()), ("To(device)", begun.To(CPU)), ("To(type)", begun.To(ScalarType.Float64)),
-                ("SelectRows", begun.SelectRows(tensor(new long[] { 0, 1 }))), ("ResetRows", begun.ResetRows(zeros(2, @bool))), ("Load", MemoryState.Load(path)),
-            })
+            foreach ((string name, MemoryState state) in AfterEachOperation(begun, path))
             {
                 Assert.True(state.Matrix.IsEmpty, name);
                 Difference.Close(expected, layer.ForwardFrom(state, x).Output, 0, $"after {name}");
@@ -154,5 +144,16 @@ public class InitialMemoryTests(ITestOutputHelper output)
         }
 
         return (cat(outputs, 1), state);
+    }
+
+    /// <summary>The state after each operation that keeps what it holds, among them a file.</summary>
+    private static IEnumerable<(string Name, MemoryState State)> AfterEachOperation(MemoryState state, string path)
+    {
+        state.Save(path);
+        return
+        [
+            ("Clone", state.Clone()), ("Detach", state.Detach()), ("To(device)", state.To(CPU)), ("To(type)", state.To(ScalarType.Float64)),
+            ("SelectRows", state.SelectRows(tensor(new long[] { 0, 1 }))), ("ResetRows", state.ResetRows(zeros(2, @bool))), ("Load", MemoryState.Load(path)),
+        ];
     }
 }
