@@ -148,8 +148,58 @@ public sealed class LmTests : IDisposable
         }
     }
 
+    /// <summary>One command does what two do: <c>lm compare</c> with short segments, and another that goes on from there.</summary>
+    [Fact]
+    public async Task Segments_grow_in_one_command()
+    {
+        string[] sizes = [.. "--width 16 --heads 2 --head-width 8 --held-out-tokens 1K --seeds 2".Split(' ')];
+        string[] grow = ["lm", "grow", "--systems", "norm-delta-two", "--short-segment", "32", "--short-tokens", "4K", "--base-tokens", "2K", "--tokens", "6K", "--output", folder.File("grown"), .. sizes];
+        var (code, output, error) = await CliTests.Run(grow);
+        Assert.True(code == 0, error + output);
+        Assert.Contains("Segments of 32 tokens", output);
+        Assert.Contains("Segments of 128 tokens", output);
+        Assert.Equal(["norm-delta"], await Systems("grown/segment-32"));
+        Assert.Equal(["norm-delta", "norm-delta-two"], await Systems("grown"));
+
+        foreach (var stage in new[] { "--segment 32 --tokens 4K --base-tokens 2K --systems norm-delta --output short", "--from short --tokens 6K --systems norm-delta-two --output long" })
+        {
+            (code, output, error) = await CliTests.Run(["lm", "compare", .. sizes, .. stage.Split(' ').Select(word => word is "short" or "long" ? folder.File(word) : word)]);
+            Assert.True(code == 0, error + output);
+        }
+
+        foreach (var name in new[] { "norm-delta-2", "norm-delta-two-2" })
+        {
+            Assert.Equal(File.ReadAllBytes(folder.File($"long/{name}.weights")), File.ReadAllBytes(folder.File($"grown/{name}.weights")));
+        }
+
+        // Interrupted in the first stage, and resumed with nothing but the folder.
+        var weights = File.ReadAllBytes(folder.File("grown/norm-delta-2.weights"));
+        foreach (var file in Directory.GetFiles(folder.File("grown"), "*-2.*", SearchOption.AllDirectories))
+        {
+            File.Delete(file);
+        }
+
+        (code, output, error) = await CliTests.Run(["lm", "grow", "--resume", "--systems", "norm-delta", "--seeds", "2", "--output", folder.File("grown")]);
+        Assert.True(code == 0, error + output);
+        Assert.Equal(weights, File.ReadAllBytes(folder.File("grown/norm-delta-2.weights")));
+
+        (code, _, error) = await CliTests.Run(["lm", "grow", "--resume", "--systems", "norm-delta", "--output", folder.File("short")]);
+        Assert.Equal(1, code);
+        Assert.Contains("did not begin with short segments", error);
+
+        async Task<IEnumerable<string>> Systems(string name) => (await File.ReadAllLinesAsync(folder.File($"{name}/lm.csv"))).Skip(1).Select(row => row.Split(',')[0]);
+    }
+
     [Theory]
     [InlineData("There is no experiment in", "lm", "compare", "--from", "nowhere")]
+    [InlineData("--short-segment is 24; it must be a power of two from 8 to 64, half of --segment.", "lm", "grow", "--short-segment", "24")]
+    [InlineData("--short-segment is 128; it must be a power of two from 8 to 64, half of --segment.", "lm", "grow", "--short-segment", "128")]
+    [InlineData("leave --from out", "lm", "grow", "--from", "nowhere")]
+    [InlineData("leave --short-tokens out", "lm", "grow", "--resume", "--short-tokens", "1M")]
+    [InlineData("leave --segment out", "lm", "grow", "--resume", "--segment", "64")]
+    [InlineData("The training of paper would read 1024 tokens, and one step reads 2048", "lm", "grow", "--systems", "paper", "--short-tokens", "1K")]
+    [InlineData("The training of paper would read 1024 tokens, and one step reads 2048", "lm", "grow", "--systems", "paper", "--tokens", "1K")]
+    [InlineData("--workers must be at least 1.", "lm", "grow", "--workers", "0")]
     [InlineData("--text needs --held-out", "lm", "compare", "--text", "a.txt")]
     [InlineData("--held-out needs --text", "lm", "compare", "--held-out", "a.txt")]
     [InlineData("There is no file", "lm", "compare", "--text", "no.txt", "--held-out", "no.txt")]

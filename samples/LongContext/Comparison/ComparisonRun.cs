@@ -19,8 +19,9 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
     /// <summary>All results of the folder, those of earlier runs too.</summary>
     public IReadOnlyList<ComparisonResult> Results => ComparisonResult.All(folder);
 
-    /// <summary>Trains what is missing; when cancelled, what was finished and the last checkpoints stay.</summary>
-    public async Task Train(CancellationToken cancellation)
+    /// <summary>Checks what is asked for, before anything is read or written.</summary>
+    /// <exception cref="InputException">It cannot be trained.</exception>
+    public void Check()
     {
         if (Workers < 1)
         {
@@ -32,13 +33,18 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
             throw new InputException("The base is trained by itself, before the systems.");
         }
 
-        experiment.CheckFrom();
-        var plan = Plan();
-        if (plan.FirstOrDefault(job => job.TokensOf(experiment) < job.TokensOfStep(experiment)) is { } empty)
+        if (Plan().FirstOrDefault(job => job.TokensOf(experiment) < job.TokensOfStep(experiment)) is { } empty)
         {
             throw new InputException($"The training of {empty.System} would read {empty.TokensOf(experiment)} tokens, and one step reads {empty.TokensOfStep(experiment)}: give more.");
         }
+    }
 
+    /// <summary>Trains what is missing; when cancelled, what was finished and the last checkpoints stay.</summary>
+    public async Task Train(CancellationToken cancellation)
+    {
+        Check();
+        experiment.CheckFrom();
+        var plan = Plan();
         if (plan.Select(job => job.Before(experiment)).FirstOrDefault(before => before is not null && before.Folder != folder && !before.IsFinished) is { } missing)
         {
             throw new InputException($"{missing.System} with seed {missing.Seed} was not trained in '{missing.Folder}'.");

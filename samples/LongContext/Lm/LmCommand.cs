@@ -11,14 +11,12 @@ public static class LmCommand
 
     public static Command Create() => new("lm", "Language models: local attention, Transformer-XL, Memorizing Transformers, RMT, full attention and Infini-attention, from one shared base.")
     {
-        Compare(), Train(), Lengths(), SpreadCommand.Create(), Eval(),
+        Compare(), GrowCommand.Create(), Train(), Lengths(), SpreadCommand.Create(), Eval(),
     };
 
     private static Command Compare()
     {
-        var systems = new Option<string[]>("--systems") { Description = SystemsDescription(), DefaultValueFactory = _ => DefaultSystems, AllowMultipleArgumentsPerToken = true };
-        var seeds = new Option<int[]>("--seeds") { Description = "The seeds.", DefaultValueFactory = _ => [1], AllowMultipleArgumentsPerToken = true };
-        var workers = new Option<int>("--workers") { Description = "Trainings in parallel, each on one core.", DefaultValueFactory = _ => Environment.ProcessorCount };
+        var (systems, seeds, workers) = (SystemsOption(DefaultSystems), SeedsOption(), WorkersOption());
         var options = new LmOptions();
         var command = new Command("compare", "Trains the shared base and continues each system from it on the same documents in the same order, then compares them.") { systems, seeds, workers };
         options.AddTo(command);
@@ -46,8 +44,7 @@ public static class LmCommand
     {
         var system = new Option<string>("--system") { Description = "The system that is continued, one with Infini-attention.", DefaultValueFactory = _ => "norm-delta" };
         var lengths = new Option<string>("--lengths") { Description = "The lengths of the sequences.", DefaultValueFactory = _ => "1K,4K,16K,64K" };
-        var seeds = new Option<int[]>("--seeds") { Description = "The seeds.", DefaultValueFactory = _ => [1], AllowMultipleArgumentsPerToken = true };
-        var workers = new Option<int>("--workers") { Description = "Trainings in parallel, each on one core.", DefaultValueFactory = _ => Environment.ProcessorCount };
+        var (seeds, workers) = (SeedsOption(), WorkersOption());
         var options = new LmOptions();
         var command = new Command("lengths", "Continues a trained system with gradients through sequences of several lengths, on the same tokens in the same order.")
         {
@@ -66,7 +63,7 @@ public static class LmCommand
     private static Command Eval()
     {
         var systems = new Option<string[]>("--systems") { Description = "The systems; default: all that were trained.", AllowMultipleArgumentsPerToken = true };
-        var seeds = new Option<int[]>("--seeds") { Description = "The seeds.", DefaultValueFactory = _ => [1], AllowMultipleArgumentsPerToken = true };
+        var seeds = SeedsOption();
         var heldOut = new Option<FileInfo?>("--held-out") { Description = "Another text than the experiment's held-out one." };
         var tokens = new Option<string?>("--held-out-tokens") { Description = "How many tokens of each held-out document are read; default: as in the experiment." };
         var folder = LmOptions.OutputOption();
@@ -119,7 +116,8 @@ public static class LmCommand
         return results;
     }
 
-    private static async Task<int> Run(ComparisonRun run, string folder, CancellationToken cancellation)
+    /// <summary>Trains what is missing, and reports all that the folder holds.</summary>
+    internal static async Task<int> Run(ComparisonRun run, string folder, CancellationToken cancellation)
     {
         await run.Train(cancellation);
         if (run.Results is not { Count: > 0 } results)
@@ -133,6 +131,13 @@ public static class LmCommand
         Cli.WriteFiles(folder, report.Files());
         return cancellation.IsCancellationRequested ? Cli.Interrupted : Cli.Success;
     }
+
+    internal static Option<string[]> SystemsOption(string[] usual) =>
+        new("--systems") { Description = SystemsDescription(), DefaultValueFactory = _ => usual, AllowMultipleArgumentsPerToken = true };
+
+    internal static Option<int[]> SeedsOption() => new("--seeds") { Description = "The seeds.", DefaultValueFactory = _ => [1], AllowMultipleArgumentsPerToken = true };
+
+    internal static Option<int> WorkersOption() => new("--workers") { Description = "Trainings in parallel, each on one core.", DefaultValueFactory = _ => Environment.ProcessorCount };
 
     private static string SystemsDescription() => "Which to train: " + string.Join(", ", ComparedSystem.All.Select(system => system.Name)) + ".";
 }

@@ -6,8 +6,11 @@ using LongContext.LanguageModel;
 namespace LongContext.Lm;
 
 /// <summary>The options of a training: what is read, the model's sizes, and where results are kept.</summary>
-public sealed class LmOptions
+/// <param name="defaultOutput">Where results are kept if no folder is given.</param>
+public sealed class LmOptions(string defaultOutput = LmOptions.DefaultOutput)
 {
+    private const string DefaultOutput = "artifacts/lm";
+
     private readonly Option<string[]> text = new("--text") { Description = "Text files, or folders of them, to train on; default: made-up chronicles.", AllowMultipleArgumentsPerToken = true };
     private readonly Option<FileInfo?> heldOut = new("--held-out") { Description = "The text that is held out; needed with --text." };
     private readonly Option<int> vocabulary = new("--vocabulary")
@@ -51,13 +54,15 @@ public sealed class LmOptions
     private readonly Option<int> headWidth = new("--head-width") { Description = "Width of a head, even.", DefaultValueFactory = _ => 32 };
     private readonly Option<DirectoryInfo?> log = new("--log") { Description = "A folder for TensorBoard: losses and gates." };
     private readonly Option<bool> resume = new("--resume") { Description = "Goes on with the experiment of the output folder as it was begun, with no other option of the training." };
-    private readonly Option<DirectoryInfo> output = OutputOption();
+    private readonly Option<DirectoryInfo> output = OutputOption(defaultOutput);
 
-    internal static Option<DirectoryInfo> OutputOption() => new("--output")
+    internal static Option<DirectoryInfo> OutputOption(string folder = DefaultOutput) => new("--output")
     {
         Description = "The folder of weights and results. What is there already is not trained again, and an interrupted training goes on.",
-        DefaultValueFactory = _ => new("artifacts/lm"),
+        DefaultValueFactory = _ => new(folder),
     };
+
+    internal Option From => from;
 
     private Option[] OfExperiment => [text, heldOut, vocabulary, people, tokens, from, baseTokens, document, step, rows, heldOutTokens, rate, segment, width, layers, heads, headWidth];
 
@@ -72,17 +77,26 @@ public sealed class LmOptions
     public string Folder(ParseResult arguments) => arguments.GetValue(output)!.FullName;
 
     /// <summary>The run that the arguments ask for.</summary>
-    public ComparisonRun Run(ParseResult arguments, IReadOnlyList<ComparedSystem> systems, IReadOnlyList<int> seeds, int workers)
+    public ComparisonRun Run(ParseResult arguments, IReadOnlyList<ComparedSystem> systems, IReadOnlyList<int> seeds, int workers) =>
+        new(Experiment(arguments), Folder(arguments), systems, seeds) { Workers = workers, Log = Log(arguments) };
+
+    public string? Log(ParseResult arguments) => arguments.GetValue(log)?.FullName;
+
+    /// <summary>The experiment that the arguments describe, or that of the folder if it is resumed.</summary>
+    /// <param name="arguments">What was given.</param>
+    /// <param name="others">Other options that describe the experiment.</param>
+    public Experiment Experiment(ParseResult arguments, params IEnumerable<Option> others)
     {
-        var folder = Folder(arguments);
-        if (arguments.GetValue(resume))
+        if (!IsResumed(arguments))
         {
-            arguments.Refuse(OfExperiment, "--resume goes on with the experiment as it was begun");
+            return ToExperiment(arguments);
         }
 
-        var experiment = arguments.GetValue(resume) ? Experiment.Load(folder) : ToExperiment(arguments);
-        return new(experiment, folder, systems, seeds) { Workers = workers, Log = arguments.GetValue(log)?.FullName };
+        arguments.Refuse([.. OfExperiment, .. others], "--resume goes on with the experiment as it was begun");
+        return Comparison.Experiment.Load(Folder(arguments));
     }
+
+    public bool IsResumed(ParseResult arguments) => arguments.GetValue(resume);
 
     private Experiment ToExperiment(ParseResult arguments)
     {
