@@ -153,8 +153,8 @@ public sealed class LmTests : IDisposable
     public async Task Segments_grow_in_one_command()
     {
         string[] sizes = [.. "--width 16 --heads 2 --head-width 8 --held-out-tokens 1K --seeds 2".Split(' ')];
-        string[] grow = ["lm", "grow", "--systems", "norm-delta-two", "--short-segment", "32", "--short-tokens", "4K", "--base-tokens", "2K", "--tokens", "6K", "--output", folder.File("grown"), .. sizes];
-        var (code, output, error) = await CliTests.Run(grow);
+        string[] tokens = [.. "--short-segment 32 --short-tokens 4K --base-tokens 2K --tokens 6K".Split(' ')];
+        var (code, output, error) = await CliTests.Run(["lm", "grow", "--systems", "norm-delta-two", "--output", folder.File("grown"), .. tokens, .. sizes]);
         Assert.True(code == 0, error + output);
         Assert.Contains("Segments of 32 tokens", output);
         Assert.Contains("Segments of 128 tokens", output);
