@@ -92,14 +92,27 @@ public class LeakTests
     [Fact]
     public void Training_on_stretches_of_a_group_keeps_no_native_memory_that_a_collection_does_not_free()
     {
-        const int Steps = 400;
+        if (!NativeHeap.IsGlibc)
+        {
+            return;
+        }
+
+        const int Steps = 200, Measurements = 9;
         using var scope = NewDisposeScope();
         (InfiniAttentionModule layer, Tensor x, TokenInfo? info) = Warm(Named["delta"]);
         var group = new LoneGroup();
         Train();
-        long before = NativeHeap.InUseAfterCollection;
-        Train();
-        Assert.InRange((NativeHeap.InUseAfterCollection - before) / (double)Steps, double.MinValue, NativeHeap.Nothing);
+        var kept = new List<double>();
+        while (kept.Count < Measurements)
+        {
+            long before = NativeHeap.InUseAfterCollection;
+            Train();
+            kept.Add((NativeHeap.InUseAfterCollection - before) / (double)Steps);
+        }
+
+        // The median: the compiler and the test runner allocate now and then on threads of their own.
+        double bytes = kept.Order().ElementAt(Measurements / 2);
+        Assert.True(bytes < NativeHeap.Nothing, $"a step keeps {bytes:f1} bytes; measured: {string.Join(", ", kept.Select(measured => $"{measured:f1}"))}");
 
         void Train()
         {
