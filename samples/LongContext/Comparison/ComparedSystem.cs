@@ -15,8 +15,8 @@ public sealed record ComparedSystem(string Name, string Title, Func<DecoderOptio
     /// <summary>The system whose trained weights this one starts from, to train on a third as many tokens more; null for the shared base.</summary>
     public string? After { get; init; }
 
-    /// <summary>The system that begins from the base, and from which this one is continued; or this one.</summary>
-    public ComparedSystem First => After is { } before ? Named(before).First : this;
+    /// <summary>The systems on the way from the base to this one, which is the last; each starts from the one before.</summary>
+    public IEnumerable<ComparedSystem> FromBase => After is { } before ? Named(before).FromBase.Append(this) : [this];
 
     /// <summary>The length of the sequences through which gradients flow, for a system of <see cref="AtLength"/>; null for the others.</summary>
     public int? SequenceTokens { get; init; }

@@ -109,11 +109,8 @@ public sealed class ComparisonRun(Experiment experiment, string folder, IReadOnl
     /// <summary>All jobs that the systems need, each after the job whose weights it starts from.</summary>
     private List<ComparisonJob> Plan()
     {
-        var needed = systems.SelectMany(WithThoseBefore).DistinctBy(system => system.Name).OrderBy(system => WithThoseBefore(system).Count());
+        var needed = systems.SelectMany(system => system.FromBase).DistinctBy(system => system.Name).OrderBy(system => system.FromBase.Count());
         var begin = experiment.From is null ? [ComparisonJob.Base(folder)] : Array.Empty<ComparisonJob>();
         return [.. begin, .. from system in needed from seed in seeds.Distinct() select new ComparisonJob(folder, system.Name, seed)];
-
-        static IEnumerable<ComparedSystem> WithThoseBefore(ComparedSystem system) =>
-            system.After is { } before ? WithThoseBefore(ComparedSystem.Named(before)).Append(system) : [system];
     }
 }

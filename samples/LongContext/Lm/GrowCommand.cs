@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Numerics;
 using LongContext.Comparison;
 using Spectre.Console;
 
@@ -37,7 +36,7 @@ internal static class GrowCommand
             last = last with { From = before };
 
             var chosen = arguments.GetValue(systems)!.Select(ComparedSystem.Named).ToArray();
-            (Experiment Experiment, string Folder, ComparedSystem[] Systems)[] stages = [(first, before, [.. chosen.Select(system => system.First).Distinct()]), (last, folder, chosen)];
+            (Experiment Experiment, string Folder, ComparedSystem[] Systems)[] stages = [(first, before, [.. chosen.Select(system => system.FromBase.First()).Distinct()]), (last, folder, chosen)];
             var runs = Array.ConvertAll(stages, stage => new ComparisonRun(stage.Experiment, stage.Folder, stage.Systems, arguments.GetValue(seeds)!)
             {
                 Workers = arguments.GetValue(workers),
@@ -59,7 +58,7 @@ internal static class GrowCommand
         return command;
     }
 
-    private static int Shorter(int segment, long longer) => segment >= 8 && segment <= longer / 2 && BitOperations.IsPow2(segment)
+    private static int Shorter(int segment, long longer) => LmOptions.IsSegment(segment, longer / 2)
         ? segment
         : throw new InputException($"--short-segment is {segment}; it must be a power of two from 8 to {longer / 2}, half of --segment.");
 }

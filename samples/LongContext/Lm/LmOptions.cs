@@ -96,12 +96,15 @@ public sealed class LmOptions(string defaultOutput = LmOptions.DefaultOutput)
         return Comparison.Experiment.Load(Folder(arguments));
     }
 
+    /// <summary>Whether segments can have n tokens.</summary>
+    internal static bool IsSegment(int n, long longest) => n >= 8 && n <= longest && BitOperations.IsPow2(n);
+
     public bool IsResumed(ParseResult arguments) => arguments.GetValue(resume);
 
     private Experiment ToExperiment(ParseResult arguments)
     {
         var (length, stepTokens, n) = (TokenCount.Parse(arguments.GetValue(document)!), TokenCount.Parse(arguments.GetValue(step)!), arguments.GetValue(segment));
-        if (n is < 8 or > 1024 || !BitOperations.IsPow2(n))
+        if (!IsSegment(n, 1024))
         {
             throw new InputException($"--segment is {n}; it must be a power of two from 8 to 1024.");
         }
