@@ -11,7 +11,7 @@ internal static class GrowCommand
 
     public static Command Create()
     {
-        var (systems, seeds, workers) = (LmCommand.SystemsOption(DefaultSystems), LmCommand.SeedsOption(), LmCommand.WorkersOption());
+        var (systems, seeds, workers) = (ComparisonOptions.Systems(DefaultSystems), ComparisonOptions.Seeds(1), ComparisonOptions.Workers());
         var shortSegment = new Option<int>("--short-segment") { Description = "N of the first stage: a power of two from 8 to half of --segment.", DefaultValueFactory = _ => 32 };
         var shortTokens = new Option<string>("--short-tokens") { Description = "How many tokens each system reads in the first stage, after the base.", DefaultValueFactory = _ => "6M" };
         var options = new LmOptions("artifacts/lm-grow");

@@ -16,7 +16,7 @@ public static class LmCommand
 
     private static Command Compare()
     {
-        var (systems, seeds, workers) = (SystemsOption(DefaultSystems), SeedsOption(), WorkersOption());
+        var (systems, seeds, workers) = (ComparisonOptions.Systems(DefaultSystems), ComparisonOptions.Seeds(1), ComparisonOptions.Workers());
         var options = new LmOptions();
         var command = new Command("compare", "Trains the shared base and continues each system from it on the same documents in the same order, then compares them.") { systems, seeds, workers };
         options.AddTo(command);
@@ -30,7 +30,7 @@ public static class LmCommand
 
     private static Command Train()
     {
-        var system = new Option<string>("--system") { Description = SystemsDescription(), Required = true };
+        var system = new Option<string>("--system") { Description = ComparisonOptions.SystemsDescription, Required = true };
         var seed = new Option<int>("--seed") { Description = "The seed.", DefaultValueFactory = _ => 1 };
         var options = new LmOptions();
         var command = new Command("train", "Trains one system, after the shared base if that is missing.") { system, seed };
@@ -44,7 +44,7 @@ public static class LmCommand
     {
         var system = new Option<string>("--system") { Description = "The system that is continued, one with Infini-attention.", DefaultValueFactory = _ => "norm-delta" };
         var lengths = new Option<string>("--lengths") { Description = "The lengths of the sequences.", DefaultValueFactory = _ => "1K,4K,16K,64K" };
-        var (seeds, workers) = (SeedsOption(), WorkersOption());
+        var (seeds, workers) = (ComparisonOptions.Seeds(1), ComparisonOptions.Workers());
         var options = new LmOptions();
         var command = new Command("lengths", "Continues a trained system with gradients through sequences of several lengths, on the same tokens in the same order.")
         {
@@ -63,7 +63,7 @@ public static class LmCommand
     private static Command Eval()
     {
         var systems = new Option<string[]>("--systems") { Description = "The systems; default: all that were trained.", AllowMultipleArgumentsPerToken = true };
-        var seeds = SeedsOption();
+        var seeds = ComparisonOptions.Seeds(1);
         var heldOut = new Option<FileInfo?>("--held-out") { Description = "Another text than the experiment's held-out one." };
         var tokens = new Option<string?>("--held-out-tokens") { Description = "How many tokens of each held-out document are read; default: as in the experiment." };
         var folder = LmOptions.OutputOption();
@@ -131,13 +131,4 @@ public static class LmCommand
         Cli.WriteFiles(folder, report.Files());
         return cancellation.IsCancellationRequested ? Cli.Interrupted : Cli.Success;
     }
-
-    internal static Option<string[]> SystemsOption(string[] usual) =>
-        new("--systems") { Description = SystemsDescription(), DefaultValueFactory = _ => usual, AllowMultipleArgumentsPerToken = true };
-
-    internal static Option<int[]> SeedsOption() => new("--seeds") { Description = "The seeds.", DefaultValueFactory = _ => [1], AllowMultipleArgumentsPerToken = true };
-
-    internal static Option<int> WorkersOption() => new("--workers") { Description = "Trainings in parallel, each on one core.", DefaultValueFactory = _ => Environment.ProcessorCount };
-
-    private static string SystemsDescription() => "Which to train: " + string.Join(", ", ComparedSystem.All.Select(system => system.Name)) + ".";
 }

@@ -56,11 +56,7 @@ public sealed class LmOptions(string defaultOutput = LmOptions.DefaultOutput)
     private readonly Option<bool> resume = new("--resume") { Description = "Goes on with the experiment of the output folder as it was begun, with no other option of the training." };
     private readonly Option<DirectoryInfo> output = OutputOption(defaultOutput);
 
-    internal static Option<DirectoryInfo> OutputOption(string folder = DefaultOutput) => new("--output")
-    {
-        Description = "The folder of weights and results. What is there already is not trained again, and an interrupted training goes on.",
-        DefaultValueFactory = _ => new(folder),
-    };
+    internal static Option<DirectoryInfo> OutputOption(string folder = DefaultOutput) => ComparisonOptions.Output(folder);
 
     internal Option From => from;
 

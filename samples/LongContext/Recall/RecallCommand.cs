@@ -11,22 +11,13 @@ public static class RecallCommand
 
     public static Command Create()
     {
-        var systems = new Option<string[]>("--systems")
-        {
-            Description = "The systems to compare: " + string.Join(", ", ComparedSystem.All.Select(system => system.Name)) + ".",
-            DefaultValueFactory = _ => DefaultSystems,
-            AllowMultipleArgumentsPerToken = true,
-        };
-        var seeds = new Option<int[]>("--seeds") { Description = "The seeds.", DefaultValueFactory = _ => [1, 2, 3], AllowMultipleArgumentsPerToken = true };
+        var systems = ComparisonOptions.Systems(DefaultSystems);
+        var seeds = ComparisonOptions.Seeds(1, 2, 3);
         var tokens = new Option<string>("--tokens") { Description = "How many tokens each system reads after the base.", DefaultValueFactory = _ => "1408K" };
-        var workers = new Option<int>("--workers") { Description = "Trainings in parallel, each on one core.", DefaultValueFactory = _ => Environment.ProcessorCount };
+        var workers = ComparisonOptions.Workers();
         var forChoosing = new Option<bool>("--for-choosing") { Description = "Evaluates on other held-out chronicles: for trying settings, so that the reported ones stay unseen." };
         var documents = new Option<int>("--documents") { Description = "How many held-out chronicles of 8192 tokens are read.", DefaultValueFactory = _ => 8 };
-        var output = new Option<DirectoryInfo>("--output")
-        {
-            Description = "The folder of weights and results. What is there already is not trained again, and an interrupted training goes on.",
-            DefaultValueFactory = _ => new("artifacts/recall"),
-        };
+        var output = ComparisonOptions.Output("artifacts/recall");
         var command = new Command("recall", "Trains language models on chronicles, and measures how far back they recall a name: "
             + "local attention, Transformer-XL, Memorizing Transformers, Infini-attention.")
         {
